@@ -1,0 +1,52 @@
+# Every target is one visible line; what it runs is what CI runs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(HOME)/.local/bin:$(PATH)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: setup ## Build what is missing, start a cluster and run the main job end to end; leaves it running
+	uv run --frozen python -m demo
+
+.PHONY: demo-down
+demo-down: ## Take the demo's cluster down
+	uv run --frozen python -m devcluster down --name demo
+
+.PHONY: test
+test: setup programs lint ## Build what is missing and pass the whole suite
+	uv run --frozen pytest
+
+.PHONY: check
+check: lint ## The quick loop: format, lint, types, imports, unit, golden and contract tests
+	uv run --frozen pytest tests/contract tests/unit
+
+.PHONY: lint
+lint: uv
+	uv run --frozen ruff format --check .
+	uv run --frozen ruff check .
+	uv run --frozen mypy
+	uv run --frozen lint-imports
+
+.PHONY: format
+format: uv ## Format the code and mend what the linter can
+	uv run --frozen ruff format .
+	uv run --frozen ruff check --fix .
+
+.PHONY: setup
+setup: uv packages ## Install uv and, as root on Debian, the packages that a node needs
+	uv sync --frozen
+
+.PHONY: programs
+programs: setup ## Build Kubernetes, etcd, containerd and the tools (some 20 minutes the first time on two cores)
+	uv run --frozen python -m devcluster build --tools
+
+.PHONY: uv
+uv:
+	@command -v uv >/dev/null || scripts/install-uv
+
+.PHONY: packages
+packages: uv
+	@scripts/install-packages

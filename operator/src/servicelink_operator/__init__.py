@@ -1,0 +1,1 @@
+"""The shell around the core: reads the cluster, writes what the core decided, and waits. It decides nothing itself."""
