@@ -1,0 +1,120 @@
+"""What a cluster is between two commands: a folder with a record of it.
+
+The record is written when the cluster is ready; a folder without one belongs to an `up` that is under way or was
+killed, and `down` clears it all the same.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from devcluster.errors import DevclusterError
+from devcluster.paths import clusters_folder
+
+DEFAULT_NAME = "default"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+class Provider(StrEnum):
+    """Who runs the cluster: this tool, an installed kind, or somebody else who gave a kubeconfig."""
+
+    NATIVE = "native"
+    KIND = "kind"
+    KUBECONFIG = "kubeconfig"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What `up` made: kept as JSON beside the cluster's other files."""
+
+    provider: Provider
+    kubernetes_version: str
+    node: bool
+    audit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster's name and folder; everything else about it is read from there."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise DevclusterError(
+                f"'{self.name}' cannot name a cluster",
+                mend="use 1 to 32 lower-case letters, digits and dashes, a letter or digit at both ends",
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this cluster."""
+        return clusters_folder() / self.name
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's audit log, one JSON event a line, where the cluster was started with one."""
+        return self.folder / "logs" / "audit.jsonl"
+
+    @property
+    def bin(self) -> Path:
+        """Links to the programs this cluster uses; meant for PATH."""
+        return self.folder / "bin"
+
+    def read_record(self) -> Record | None:
+        """Answer what stands here, or None where nothing was finished."""
+        path = self.folder / "cluster.json"
+        if not path.exists():
+            return None
+        fields = json.loads(path.read_text())
+        return Record(**{**fields, "provider": Provider(fields["provider"])})
+
+    def write_record(self, record: Record) -> None:
+        """Declare the cluster finished."""
+        unfinished = self.folder / "cluster.json.unfinished"
+        unfinished.write_text(json.dumps(dataclasses.asdict(record)))
+        unfinished.rename(self.folder / "cluster.json")
+
+    def require_record(self) -> Record:
+        """Answer what stands here, or raise with the command that starts it."""
+        record = self.read_record()
+        if record is None:
+            raise DevclusterError(
+                f"no cluster named '{self.name}' is running",
+                mend=f"start one: python -m devcluster up --name {self.name}",
+            )
+        return record
+
+    def create_folders(self) -> None:
+        """Make the folders; the whole is closed to other users, since it holds keys."""
+        self.folder.mkdir(mode=0o700, parents=True)
+        for name in ("logs", "bin", "pki", "accounts"):
+            (self.folder / name).mkdir()
+
+    def put_program(self, name: str, path: Path) -> Path:
+        """Give the cluster a program of its own: a hard link where the file system allows it, else a copy.
+
+        The node sees only this folder, and a cleared cache must not take a running cluster's programs away.
+        """
+        target = self.bin / name
+        if not target.exists():
+            try:
+                target.hardlink_to(path)
+            except OSError:
+                shutil.copy2(path, target)
+        return target
+
+
+def known_clusters() -> list[Cluster]:
+    """Answer all clusters that have a folder, finished or not."""
+    folder = clusters_folder()
+    return [Cluster(path.name) for path in sorted(folder.iterdir())] if folder.exists() else []

@@ -1,0 +1,139 @@
+"""Images without a registry: built by buildah from ordinary Dockerfiles, on base images made from Debian's packages.
+
+A Dockerfile's FROM lines keep the names they have everywhere; what stands behind those names here is bootstrapped once
+and kept. buildah's storage lies in this tool's cache, and each run has a mount namespace of its own, so that neither
+a build nor a killed one leaves a mount or a file elsewhere.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dockerfile_parse import DockerfileParser
+
+from devcluster import host
+from devcluster.errors import DevclusterError
+from devcluster.paths import images_folder, locked
+from devcluster.progress import Progress
+
+DOCKERFILES = Path(__file__).parent / "dockerfiles"
+DEBIAN = "debian:bookworm-slim"
+PYTHON = "python:3.11-slim-bookworm"
+BASES = (DEBIAN, PYTHON)
+
+
+def build(dockerfile: Path, name: str, context: Path, progress: Progress) -> Path:
+    """Build an image and answer its archive (docker-archive format), named after the image.
+
+    Base images that its FROM lines name are made first. Raises DevclusterError with buildah's last lines when a step
+    fails, or with the known names when a FROM line has another.
+    """
+    host.require_linux_root("building an image")
+    host.require_programs(host.IMAGE_PACKAGES, "building an image")
+    for base in _bases_of(dockerfile):
+        _provide_base(base, progress)
+    with progress.step("image", f"{name} from {dockerfile}"):
+        return _build_archive(dockerfile, name, context)
+
+
+def build_from_program(program: Path, name: str) -> Path:
+    """Build one of this tool's own images around a built program (`dockerfiles/<program>`), and answer its archive.
+
+    Archives are kept by the content of what goes in, so that a second cluster builds nothing.
+    """
+    dockerfile = DOCKERFILES / program.name / "Dockerfile"
+    digest = hashlib.sha256(dockerfile.read_bytes() + program.read_bytes()).hexdigest()
+    kept = images_folder() / f"{program.name}-{digest[:12]}.tar"
+    with locked("images"), tempfile.TemporaryDirectory() as context:
+        if not kept.exists():
+            shutil.copy2(program, context)
+            _build_archive(dockerfile, name, Path(context)).rename(kept)
+    return kept
+
+
+def _bases_of(dockerfile: Path) -> list[str]:
+    stages = DockerfileParser(path=str(dockerfile))
+    unknown = [name for name in stages.parent_images if name not in (*BASES, "scratch")]
+    if unknown:
+        raise DevclusterError(
+            f"{dockerfile}: nothing is known here to stand for FROM {unknown[0]}",
+            mend=f"use one of {', '.join(BASES)}, or add a base to {DOCKERFILES}",
+        )
+    return [name for name in stages.parent_images if name != "scratch"]
+
+
+def _provide_base(name: str, progress: Progress) -> None:
+    with locked("images"):
+        if _image_exists(name):
+            return
+        if name == DEBIAN:
+            with progress.step("image", f"base {name} from Debian's packages", expected="about 2 min"):
+                _bootstrap_debian()
+            return
+    _provide_base(DEBIAN, progress)
+    with locked("images"), progress.step("image", f"base {name} on {DEBIAN}", expected="about 1 min"):
+        _build_image(DOCKERFILES / "python" / "Dockerfile", name, DOCKERFILES / "python")
+
+
+def _bootstrap_debian() -> None:
+    with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
+        root, context = Path(scratch) / "root", Path(scratch) / "context"
+        context.mkdir()
+        host.run([*_OWN_MOUNTS, "debootstrap", "--variant=minbase", "bookworm", root])
+        for leftovers in ("var/cache/apt/archives", "var/lib/apt/lists"):
+            for path in (root / leftovers).glob("*.deb" if "archives" in leftovers else "*_*"):
+                path.unlink()
+        host.run(["tar", "--create", "--numeric-owner", f"--directory={root}", f"--file={context / 'root.tar'}", "."])
+        _build_image(DOCKERFILES / "debian" / "Dockerfile", DEBIAN, context)
+
+
+def _build_archive(dockerfile: Path, name: str, context: Path) -> Path:
+    _build_image(dockerfile, name, context)
+    archive = images_folder() / f"{name.replace('/', '_').replace(':', '_')}.tar"
+    archive.unlink(missing_ok=True)
+    _buildah("push", name, f"docker-archive:{archive}:{name}")
+    return archive
+
+
+def _build_image(dockerfile: Path, name: str, context: Path) -> None:
+    _buildah(
+        "build", "--isolation=chroot", "--pull=never", "--layers", f"--file={dockerfile}", f"--tag={name}", str(context)
+    )
+
+
+def _image_exists(name: str) -> bool:
+    return host.succeeds([*_command(), "inspect", "--type=image", name])
+
+
+def _buildah(*arguments: str) -> None:
+    done = subprocess.run(
+        [*_command(), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DevclusterError(
+            f"buildah {arguments[0]} failed for {arguments[-1]}", evidence="\n".join(done.stdout.splitlines()[-15:])
+        )
+
+
+_OWN_MOUNTS = ("unshare", "--mount", "--propagation=private")
+
+
+def _command() -> Sequence[str]:
+    folder = _folder()
+    driver = "overlay" if host.overlay_works(folder) else "vfs"
+    storage = [f"--root={folder / 'storage'}", f"--runroot={folder / 'run'}", f"--storage-driver={driver}"]
+    return [*_OWN_MOUNTS, "buildah", *storage]
+
+
+def _folder() -> Path:
+    folder = images_folder() / "buildah"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
