@@ -2,7 +2,7 @@
 # Write the go.mod and go.sum from which one set of programs is built (a maintainer's tool, run when a version moves).
 #
 # Usage: pin.sh kubernetes VERSION            e.g. pin.sh kubernetes 1.37.2
-#        pin.sh NAME MODULE@VERSION PACKAGE…  e.g. pin.sh helm4 helm.sh/helm/v4@v4.3.1 helm.sh/helm/v4/cmd/helm
+#        pin.sh NAME MODULE@VERSION PACKAGE…  e.g. pin.sh helm helm.sh/helm/v4@v4.3.1 helm.sh/helm/v4/cmd/helm
 #
 # The `tool` lines of a go.mod name the programs; the builds then run with -mod=readonly, so what is committed is
 # what is built. A dependency's own `replace` lines do not count here, so they are written down again: those that

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from devcluster import accounts, host, images, lifecycle, processes
+from devcluster import accounts, host, images, lifecycle, native, processes
 from devcluster.build import Programs
 from devcluster.cluster import DEFAULT_NAME, Cluster, Provider, known_clusters
 from devcluster.errors import DevclusterError
@@ -70,7 +70,7 @@ def main() -> None:
 @click.option(
     "--node", "with_node", is_flag=True, help="Also run Pods: scheduler, containerd, kubelet, DNS (root, Linux)."
 )
-@click.option("--provider", type=click.Choice([Provider.NATIVE, Provider.KIND]), help="Who runs it; default native.")
+@click.option("--provider", type=click.Choice(["native", "kind"]), help="Who runs it; default native.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Use the cluster of this file's current context.")
 @click.option("--audit", is_flag=True, help="Keep the API server's audit log, so that calls can be counted.")
 @click.option("--while", "while_pid", type=int, metavar="PID", help="Take it down when this process ends.")
@@ -125,8 +125,7 @@ def status() -> None:
             table.add_row(cluster.name, "-", "-", "-", "unfinished", " ".join(alive))
             continue
         level = "node" if record.node else "control plane"
-        running = alive or record.provider is not Provider.NATIVE
-        state = "running" if running else "stopped"
+        state = "stopped" if record.provider is Provider.NATIVE and not native.runs(cluster) else "running"
         table.add_row(cluster.name, record.provider, record.kubernetes_version, level, state, " ".join(alive))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 

@@ -108,7 +108,7 @@ class Cluster:
         target = self.bin / name
         if not target.exists():
             try:
-                target.hardlink_to(path)
+                target.hardlink_to(path.resolve())
             except OSError:
                 shutil.copy2(path, target)
         return target

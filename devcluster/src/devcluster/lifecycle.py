@@ -113,8 +113,9 @@ def _create(cluster: Cluster, wish: Wish, programs: Programs, progress: Progress
         case Provider.KUBECONFIG:
             assert wish.given_kubeconfig is not None
             foreign.adopt(cluster, wish.given_kubeconfig, kubectl_for(programs))
-    kubectl = cluster.put_program("kubectl", kubectl_for(programs))
-    return Record(wish.provider, _server_version(cluster, kubectl), node=True, audit=False)
+    # A plain link: an installed kubectl may look for others of its kind beside itself.
+    (cluster.bin / "kubectl").symlink_to(kubectl_for(programs))
+    return Record(wish.provider, _server_version(cluster), node=True, audit=False)
 
 
 def _checked_version(wish: Wish) -> str:
@@ -173,6 +174,8 @@ def kubectl_for(programs: Programs) -> Path:
     return Path(installed) if installed else programs.find("kubectl")
 
 
-def _server_version(cluster: Cluster, kubectl: Path) -> str:
-    answer = json.loads(host.run([kubectl, "get", "--raw=/version", f"--kubeconfig={cluster.kubeconfig}"]))
+def _server_version(cluster: Cluster) -> str:
+    answer = json.loads(
+        host.run([cluster.bin / "kubectl", "get", "--raw=/version", f"--kubeconfig={cluster.kubeconfig}"])
+    )
     return str(answer["gitVersion"]).removeprefix("v")

@@ -96,6 +96,11 @@ def _cni(name: str, kind: str) -> Program:
     return Program(name, "cni", "1.9.1", f"github.com/containernetworking/plugins/plugins/{kind}/{name}", "about 5 s")
 
 
+def _tool(name: str, version: str, package: str, *, stamp: str, expected: str) -> Program:
+    """A tool whose own build stamps its version into a variable."""
+    return Program(name, name, version, package, expected, f"-s -w -X {stamp}")
+
+
 _REST = (
     Program("etcd", "etcd", "3.7.3", "go.etcd.io/etcd/server/v3", "about 30 s"),
     _containerd("containerd", "about 1 min"),
@@ -107,15 +112,39 @@ _REST = (
     _cni("portmap", "meta"),
     Program("coredns", "coredns", "1.15.0", "github.com/coredns/coredns", "about 3 min"),
     Program("pause", "pause", "1.0.0", ".", "about 2 s"),
-    Program("helm", "helm4", "4.3.1", "helm.sh/helm/v4/cmd/helm", "about 1 min"),
-    Program("helm3", "helm3", "3.22.0", "helm.sh/helm/v3/cmd/helm", "about 1 min"),
-    Program("kubeconform", "kubeconform", "0.8.0", "github.com/yannh/kubeconform/cmd/kubeconform", "about 10 s"),
-    Program("grpcurl", "grpcurl", "1.9.4", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "about 30 s"),
-    Program(
-        name="helm-unittest",
-        module="helm-unittest",
-        version="1.1.2",
-        package="github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+    _tool(
+        "helm",
+        "4.3.1",
+        "helm.sh/helm/v4/cmd/helm",
+        stamp="helm.sh/helm/v4/internal/version.version=v4.3.1",
+        expected="about 2 min",
+    ),
+    _tool(
+        "helm3",
+        "3.22.0",
+        "helm.sh/helm/v3/cmd/helm",
+        stamp="helm.sh/helm/v3/internal/version.version=v3.22.0",
+        expected="about 1 min",
+    ),
+    _tool(
+        "kubeconform",
+        "0.8.0",
+        "github.com/yannh/kubeconform/cmd/kubeconform",
+        stamp="main.version=v0.8.0",
+        expected="about 5 s",
+    ),
+    _tool(
+        "grpcurl",
+        "1.9.4",
+        "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+        stamp="main.version=v1.9.4",
+        expected="about 30 s",
+    ),
+    _tool(
+        "helm-unittest",
+        "1.1.2",
+        "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+        stamp="github.com/helm-unittest/helm-unittest/internal/build.version=1.1.2",
         expected="about 30 s",
     ),
     Program(
@@ -124,6 +153,7 @@ _REST = (
         version="0.315.0",
         package="github.com/prometheus/prometheus/cmd/promtool",
         expected="about 3 min",
+        linker_flags="-s -w -X github.com/prometheus/common/version.Version=0.315.0",
         # Service discovery for two dozen clouds is most of the build, and rule checks and tests need none of it.
         tags="remove_all_sd",
     ),

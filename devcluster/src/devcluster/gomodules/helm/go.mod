@@ -1,4 +1,4 @@
-module servicelink.dev/devcluster/helm4
+module servicelink.dev/devcluster/helm
 
 go 1.26.0
 

@@ -1,0 +1,40 @@
+"""What the tests of the command lines share."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended and what it said, on standard output and error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def devcluster() -> Callable[..., Said]:
+    """`devcluster(*arguments, under=(), **environment)` runs the tool; `under` are words to run it under."""
+
+    def run(*arguments: str, under: tuple[str, ...] = (), **environment: str) -> Said:
+        words = [*under, sys.executable, "-m", "devcluster", *arguments]
+        env = {**os.environ, **environment}
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=env, stdin=subprocess.DEVNULL)
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def cluster_name(devcluster: Callable[..., Said]) -> Iterator[str]:
+    """A name for a cluster of this test's own, which is taken down after it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield name
+    devcluster("down", "--name", name)

@@ -1,0 +1,36 @@
+"""Names, addresses and records of clusters."""
+
+import ipaddress
+from itertools import combinations
+
+import pytest
+
+from devcluster.cluster import Cluster
+from devcluster.errors import DevclusterError
+from devcluster.network import SLOTS, NodeNetwork
+
+
+@pytest.mark.parametrize("name", ["", "Big", "a_b", "-a", "a-", "../x", "a" * 33])
+def test_a_name_that_could_be_no_folder_or_cgroup_is_refused_with_the_rule(name: str) -> None:
+    with pytest.raises(DevclusterError, match="1 to 32 lower-case letters, digits and dashes"):
+        Cluster(name)
+
+
+@pytest.mark.parametrize("name", ["a", "default", "ci-2", "a" * 32])
+def test_an_ordinary_name_is_taken(name: str) -> None:
+    assert Cluster(name).folder.name == name
+
+
+def test_no_two_nodes_share_an_address() -> None:
+    ranges = [
+        ipaddress.ip_network(cidr)
+        for network in map(NodeNetwork, range(SLOTS))
+        for cidr in (network.link, network.pods, network.services)
+    ]
+
+    assert not any(one.overlaps(other) for one, other in combinations(ranges, 2))
+
+
+def test_the_name_of_an_interface_fits_the_kernel() -> None:
+    """IFNAMSIZ leaves 15 characters."""
+    assert len(NodeNetwork(SLOTS - 1).interface) <= 15
