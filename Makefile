@@ -9,7 +9,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: setup ## Build what is missing, start a cluster and run the main job end to end; leaves it running
-	uv run --frozen python -m demo
+	uv run --frozen python scripts/demo.py
 
 .PHONY: demo-down
 demo-down: ## Take the demo's cluster down

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from devcluster import kubeconfig
-from devcluster.testing import ApiCalls, Client, CommandFailedError
+from devcluster.testing import ApiCalls, Client, CommandFailedError, wait_until
 
 CRD = """
 apiVersion: apiextensions.k8s.io/v1
@@ -82,6 +82,7 @@ def test_a_service_account_has_the_rights_it_was_given_and_no_others(
         f"--namespace={namespace}",
     )
     reader = as_service_account(namespace, "reader")
+    wait_until(lambda: reader.kubectl("auth", "can-i", "list", "configmaps", f"--namespace={namespace}"))
 
     assert "kube-root-ca.crt" in reader.kubectl("get", "configmaps", f"--namespace={namespace}")
     with pytest.raises(CommandFailedError, match=f"system:serviceaccount:{namespace}:reader.*cannot list.*secrets"):
@@ -116,6 +117,7 @@ def test_calls_are_counted_by_user_verb_and_resource(
         f"--namespace={namespace}",
     )
     busy = as_service_account(namespace, "busy")
+    wait_until(lambda: busy.kubectl("auth", "can-i", "create", "configmaps", f"--namespace={namespace}"))
 
     with api_calls(f"system:serviceaccount:{namespace}:busy") as calls:
         for number in range(3):

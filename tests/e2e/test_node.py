@@ -3,7 +3,7 @@
 import re
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,17 +11,17 @@ import pytest
 
 from devcluster import images, lifecycle
 from devcluster.progress import Progress
-from devcluster.testing import Client
+from devcluster.testing import Client, wait_until
 
-IMAGE = "devcluster-test:dev"
+IMAGE = "two-services:dev"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "00-two-services"
 PORT_FORWARD = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 @pytest.fixture(scope="session")
 def image(node_cluster: Client) -> str:
-    """The test image, built here and loaded into the node."""
-    folder = Path(__file__).parent / "image"
-    archive = images.build(folder / "Dockerfile", IMAGE, folder, Progress.on_stderr())
+    """An image built here and loaded into the node."""
+    archive = images.build(EXAMPLE / "Dockerfile", IMAGE, EXAMPLE, Progress.on_stderr())
     lifecycle.load(node_cluster.cluster, archive)
     return IMAGE
 
@@ -34,7 +34,15 @@ def pods(node_cluster: Client, namespace: str, image: str) -> Client:
     node_cluster.kubectl(
         *("wait", "deployment", "--all", f"--namespace={namespace}"), "--for=condition=Available", "--timeout=120s"
     )
+    # An available Deployment is not yet a reachable Service: kube-proxy learns of its Pods a moment later.
+    wait_until(lambda: len({ask_server(node_cluster, namespace) for _ in range(5)}) == 2)
     return node_cluster
+
+
+def ask_server(client: Client, namespace: str) -> str:
+    """Call the Service from a Pod of `caller` by its name; answers the name of the Pod that answered."""
+    fetch = f"import urllib.request as u; print(u.urlopen('http://server.{namespace}.svc/').read().decode())"
+    return in_caller(client, namespace, "python", "-c", fetch).strip()
 
 
 def in_caller(client: Client, namespace: str, *command: str) -> str:
@@ -50,9 +58,7 @@ def test_the_node_is_ready_at_the_version_asked_for(node_cluster: Client) -> Non
 
 
 def test_a_pod_calls_another_through_a_service_by_its_name(pods: Client, namespace: str) -> None:
-    fetch = "import urllib.request as u; print(u.urlopen('http://server.{}.svc/').read().decode())"
-
-    answers = {in_caller(pods, namespace, "python", "-c", fetch.format(namespace)).strip() for _ in range(20)}
+    answers = {ask_server(pods, namespace) for _ in range(20)}
 
     # Both of the server's Pods answer: kube-proxy spreads the calls.
     names = pods.kubectl("get", "pods", f"--namespace={namespace}", "--selector=app=server", "--output=name").split()
@@ -73,9 +79,7 @@ def test_a_pod_runs_as_nobody_in_particular(pods: Client, namespace: str) -> Non
     assert identity.split() == ["65532", "False"]
 
 
-def test_a_changed_secret_reaches_the_mounted_file(
-    pods: Client, namespace: str, wait_until: Callable[..., object]
-) -> None:
+def test_a_changed_secret_reaches_the_mounted_file(pods: Client, namespace: str) -> None:
     def mounted() -> str:
         return in_caller(pods, namespace, "cat", "/etc/secret/word")
 
@@ -100,7 +104,7 @@ print(json.load(answer)["status"]["userInfo"]["username"])
     assert in_caller(pods, namespace, "python", "-c", script).strip() == f"system:serviceaccount:{namespace}:default"
 
 
-def test_logs_show_what_a_container_wrote(pods: Client, namespace: str, wait_until: Callable[..., object]) -> None:
+def test_logs_show_what_a_container_wrote(pods: Client, namespace: str) -> None:
     wait_until(lambda: "GET /" in pods.kubectl("logs", f"--namespace={namespace}", "deployment/server"))
 
 

@@ -45,7 +45,9 @@ def name_option(command: Callable[..., None]) -> Callable[..., None]:
         "--name",
         "cluster",
         default=DEFAULT_NAME,
+        envvar="DEVCLUSTER_NAME",
         show_default=True,
+        show_envvar=True,
         callback=_cluster,
         help="Which cluster; several can run at once.",
     )(command)

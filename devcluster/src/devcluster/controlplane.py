@@ -90,11 +90,11 @@ class ControlPlane:
             reserved(self._addresses.host, 1) as (api,),
         ):
             self._server = f"https://{self._addresses.host}:{api}"
-            with self._progress.step("etcd", "starting"):
+            with self._progress.step("etcd", "starting", done="ready"):
                 self._start_etcd(etcd_clients, etcd_peers)
-            with self._progress.step("apiserver", f"starting on {self._server}"):
+            with self._progress.step("apiserver", "starting", done=f"ready on {self._server}"):
                 self._start_api_server(api, etcd_clients)
-            with self._progress.step("controllers", "starting"):
+            with self._progress.step("controllers", "starting", done="ready"):
                 self.start_controller("kube-controller-manager", controllers, self._controller_flags())
 
     def credentials(self, name: str, *, user: str, groups: Sequence[str] = ()) -> Path:

@@ -52,7 +52,7 @@ class Node:
     def hold(self) -> Addresses:
         """Make the node's namespaces and its link; answers the addresses for the control plane."""
         self._folder.mkdir()
-        with self._progress.step("node", "making its namespaces") as step:
+        with self._progress.step("node", "making its namespaces", done="its namespaces stand"):
             holder = self._start_holder()
             cgroups.create(self._cluster.name)
             with locked("network"):
@@ -61,22 +61,22 @@ class Node:
                 network.plug_in(self.network, holder)
             mounts = PACKAGE / "node_mounts.sh"
             host.run(["nsenter", f"--target={holder}", "--mount", "sh", mounts, self._cluster.folder])
-            step.detail = f"{self.network.node}, Pods {self.network.pods}, Services {self.network.services}"
+        self._progress.say("node", f"{self.network.node}, Pods {self.network.pods}, Services {self.network.services}")
         return Addresses(host=self.network.host, services=self.network.services, pods=self.network.pods)
 
     def start(self, control_plane: ControlPlane) -> None:
         """Start the node's components and wait until the node is Ready and DNS answers."""
-        with self._progress.step("scheduler", "starting"), reserved(LOOPBACK, 1) as (port,):
+        with self._progress.step("scheduler", "starting", done="ready"), reserved(LOOPBACK, 1) as (port,):
             control_plane.start_controller("kube-scheduler", port, [])
-        with self._progress.step("containerd", "starting"):
+        with self._progress.step("containerd", "starting", done="ready, its first images loaded"):
             self._start_containerd()
-        with self._progress.step("kubelet", f"starting {self.name}"):
+        with self._progress.step("kubelet", "starting", done=f"{self.name} is Ready"):
             self._start_kubelet(control_plane)
             self._start_kube_proxy(control_plane)
             self._kubectl("apply", "--filename=-", stdin=self._render("system.yaml"))
             self._wait_for("node", f"node/{self.name}", "--for=create")
             self._wait_for("node", f"node/{self.name}", "--for=condition=Ready")
-        with self._progress.step("dns", "waiting for the cluster's names"):
+        with self._progress.step("dns", "waiting for CoreDNS", done="answers"):
             self._wait_for("dns", "deployment/coredns", "--namespace=kube-system", "--for=condition=Available")
 
     def _start_holder(self) -> int:

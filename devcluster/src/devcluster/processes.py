@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,24 +50,26 @@ def log_path(folder: Path, component: str) -> Path:
 
 
 def components(folder: Path) -> dict[str, psutil.Process]:
-    """Answer the living marked processes by component; of several with one mark, the outermost."""
-    found: dict[str, psutil.Process] = {}
-    for process in sorted(_marked(folder), key=lambda process: process.create_time(), reverse=True):
-        found[process.environ().get(COMPONENT_MARK, "")] = process
+    """Answer the living marked processes by component; of a parent and child with one mark, the parent."""
+    marked = {process.pid: process for process in _marked(folder)}
+    found = {}
+    for process in marked.values():
+        with suppress(psutil.NoSuchProcess):
+            if process.ppid() not in marked:
+                found[process.environ()[COMPONENT_MARK]] = process
     return found
 
 
 def end_all(folder: Path, *, deadline: float = 20) -> None:
     """End every process of that cluster and wait until none is left, at most `deadline` seconds.
 
-    They are killed outright: their state is thrown away with them. The node's holder goes first, since it takes all
-    that runs in the node along.
+    They are killed outright: their state is thrown away with them.
     """
     until = time.monotonic() + deadline
     while alive := _marked(folder):
-        alive.sort(key=lambda process: process.environ().get(COMPONENT_MARK) != "holder")
         for process in alive:
-            _kill(process)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(alive, timeout=1)
         if time.monotonic() > until:
             raise DevclusterError(
@@ -109,10 +112,3 @@ def _mark_of(process: psutil.Process) -> str | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(CLUSTER_MARK)
     except (psutil.Error, OSError):
         return None
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return

@@ -7,22 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import Progress as LiveProgress
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-
-class Step(Protocol):
-    """A running step; `detail` replaces what its final line says."""
-
-    detail: str
-
-
-class _Line:
-    def __init__(self, detail: str) -> None:
-        self.detail = detail
 
 
 class Progress:
@@ -37,13 +26,15 @@ class Progress:
         return cls(Console(file=sys.stderr, highlight=False, soft_wrap=True))
 
     @contextmanager
-    def step(self, name: str, detail: str, *, expected: str = "") -> Iterator[Step]:
-        """Show a step while the block runs; `expected` is said beside it, such as "about 6 min"."""
-        line, started = _Line(detail), time.monotonic()
-        announced = f"{detail} ({expected})" if expected else detail
-        with self._live(name, announced):
-            yield line
-        self._finished(name, line.detail, time.monotonic() - started)
+    def step(self, name: str, detail: str, *, done: str = "", expected: str = "") -> Iterator[None]:
+        """Show a step while the block runs, and `done` (else `detail`) with the seconds it took once it is over.
+
+        `expected` is said beside the running step, such as "about 6 min". A block that raises leaves no final line.
+        """
+        started = time.monotonic()
+        with self._live(name, f"{detail} ({expected})" if expected else detail):
+            yield
+        self._finished(name, done or detail, time.monotonic() - started)
 
     def say(self, name: str, detail: str) -> None:
         """Show one line that stands for no waiting."""
