@@ -17,7 +17,7 @@ demo-down: ## Take the demo's cluster down
 
 .PHONY: test
 test: setup programs lint ## Build what is missing and pass the whole suite
-	uv run --frozen pytest
+	uv run --frozen pytest --numprocesses=2 --dist=loadfile
 
 .PHONY: check
 check: lint ## The quick loop: format, lint, types, imports, unit, golden and contract tests

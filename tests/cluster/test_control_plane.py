@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -42,6 +43,19 @@ def probe(low: int, high: int) -> str:
     return yaml.safe_dump(
         {"apiVersion": "test.servicelink.dev/v1", "kind": "Probe", "metadata": {"name": "p"}, "spec": spec}
     )
+
+
+def test_helm_installs_a_chart(
+    namespace: str, helm: Callable[..., str], kubectl: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: probe, version: 0.1.0}")
+    manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n"
+    (tmp_path / "templates" / "configmap.yaml").write_text(manifest)
+
+    helm("install", "made-by-helm", str(tmp_path), f"--namespace={namespace}", "--wait")
+
+    assert "made-by-helm" in kubectl("get", "configmaps", f"--namespace={namespace}")
 
 
 @pytest.fixture

@@ -51,12 +51,10 @@ def untouched() -> dict[str, object]:
 
 def traces(cluster: Cluster) -> dict[str, object]:
     """What a cluster has on the host; all of it is empty when it is gone."""
-    name = cgroups.group_name(cluster.name)
     return {
         "processes": [process.pid for process in psutil.process_iter() if is_of(process, cluster)],
-        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{name}")],
+        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{cgroups.group_name(cluster.name)}")],
         "files": [str(cluster.folder)] if cluster.folder.exists() else [],
-        "network namespaces": network_namespaces() - NAMESPACES,
     }
 
 
@@ -68,52 +66,63 @@ def is_of(process: psutil.Process, cluster: Cluster) -> bool:
         return False
 
 
-def network_namespaces() -> set[str]:
-    found = set()
-    for process in psutil.process_iter():
-        try:
-            found.add(str(Path(f"/proc/{process.pid}/ns/net").readlink()))
-        except OSError:
-            continue
-    return found
+def network_namespace(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/net").readlink())
+    except OSError:
+        return ""
 
 
-def links_and_routes() -> set[str]:
-    links = {line.split(":")[1].strip() for line in said("ip", "-oneline", "link").splitlines()}
-    return links | set(said("ip", "route", "show", "table", "all").splitlines())
+def own_namespaces(cluster: Cluster) -> set[str]:
+    """The network namespaces of a cluster's processes: the host's and, with a node, its own."""
+    return {network_namespace(process.pid) for process in psutil.process_iter() if is_of(process, cluster)}
 
 
-NAMESPACES: set[str] = set()
+def inhabited(namespaces: set[str]) -> set[str]:
+    return namespaces & {network_namespace(process.pid) for process in psutil.process_iter()}
 
 
-@pytest.fixture(autouse=True)
-def _know_what_was_there() -> None:
-    NAMESPACES.clear()
-    NAMESPACES.update(network_namespaces())
+def links_and_routes(slot: str) -> list[str]:
+    """The host's links and routes of that node; those of others come and go beside it."""
+    lines = said("ip", "-oneline", "link").splitlines() + said("ip", "route", "show", "table", "all").splitlines()
+    return [line for line in lines if re.search(rf"devcluster{slot}\b", line)]
+
+
+def slot_of(cluster: Cluster) -> str:
+    path = cluster.folder / "node" / "slot"
+    return path.read_text() if path.exists() else "-none"
 
 
 @pytest.mark.parametrize("step", ["node", "etcd", "containerd", "kubelet"])
 def test_up_killed_at_any_step_leaves_nothing_after_down(devcluster: Devcluster, cluster_name: str, step: str) -> None:
     cluster = Cluster(cluster_name)
-    host, network = untouched(), links_and_routes()
+    host = untouched()
     command = [sys.executable, "-m", "devcluster", "up", "--node", "--name", cluster_name]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as up:
         assert up.stderr is not None
-        assert any(f" {step} " in line for line in up.stderr)
+        seen = ""
+        while f" {step} " not in seen:
+            line = up.stderr.readline()
+            assert line, f"it ended before the step {step}:\n{seen}"
+            seen += line
         up.kill()
     assert traces(cluster)["files"]
+    slot, namespaces = slot_of(cluster), own_namespaces(cluster) - {network_namespace(os.getpid())}
 
     assert devcluster("down", "--name", cluster_name).code == 0
 
-    wait_until(lambda: not any(traces(cluster).values()), deadline=10)
+    assert not any(traces(cluster).values())
+    assert not links_and_routes(slot)
+    assert not inhabited(namespaces)
     assert untouched() == host
-    assert links_and_routes() == network
 
 
 def test_the_death_of_the_holder_takes_the_node_along(devcluster: Devcluster, cluster_name: str) -> None:
     cluster = Cluster(cluster_name)
-    host, network = untouched(), links_and_routes()
+    host = untouched()
     assert devcluster("up", "--node", "--name", cluster_name).code == 0
+    slot = slot_of(cluster)
+    assert links_and_routes(slot)
     assert untouched() == host
     holder = next(
         process for process in psutil.process_iter() if is_of(process, cluster) and process.name() == "unshare"
@@ -121,7 +130,7 @@ def test_the_death_of_the_holder_takes_the_node_along(devcluster: Devcluster, cl
 
     os.kill(holder.pid, signal.SIGKILL)
 
-    wait_until(lambda: links_and_routes() == network, deadline=10)
+    wait_until(lambda: not links_and_routes(slot), deadline=10)
     inside = ("containerd", "kubelet", "kube-proxy", "pause", "coredns")
     wait_until(lambda: not any(is_of(p, cluster) and p.name() in inside for p in psutil.process_iter()), deadline=10)
     assert devcluster("down", "--name", cluster_name).code == 0

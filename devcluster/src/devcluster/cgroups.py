@@ -13,13 +13,23 @@ def group_name(cluster: str) -> str:
 
 def create(cluster: str) -> None:
     """Make the node's cgroup; kubelet does not start under a root that is missing in any hierarchy."""
-    for hierarchy in _hierarchies():
-        group = hierarchy / group_name(cluster)
-        group.mkdir(exist_ok=True)
-        _inherit_cpuset(group)
-        if (hierarchy / "cgroup.controllers").exists():
-            _delegate(hierarchy)
-            _delegate(group)
+    try:
+        for hierarchy in _hierarchies():
+            _create_in(hierarchy, group_name(cluster))
+    except OSError as error:
+        raise DevclusterError(
+            f"the node's cgroup cannot be made: {error}",
+            mend="a node needs writable cgroups; a container has them with --cgroupns=private and --privileged",
+        ) from error
+
+
+def _create_in(hierarchy: Path, name: str) -> None:
+    group = hierarchy / name
+    group.mkdir(exist_ok=True)
+    _inherit_cpuset(group)
+    if (hierarchy / "cgroup.controllers").exists():
+        _delegate(hierarchy)
+        _delegate(group)
 
 
 def remove(cluster: str) -> None:
