@@ -16,8 +16,6 @@ from devcluster.errors import DevclusterError
 NODE_PACKAGES = {
     "runc": "runc",
     "iptables": "iptables",
-    "conntrack": "conntrack",
-    "ipset": "ipset",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "unshare": "util-linux",

@@ -48,7 +48,7 @@ class Progress:
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with LiveProgress(*columns, console=self._console, transient=True) as live:
-            live.add_task(f"{name:<10} {announced}", total=None)
+            live.add_task(f"{name:<12} {announced}", total=None)
             yield
 
     def _finished(self, name: str, detail: str, seconds: float) -> None:
@@ -56,4 +56,4 @@ class Progress:
 
     def _format(self, name: str, detail: str) -> str:
         mark = "▸" if self._console.is_terminal else time.strftime("%H:%M:%S")
-        return f"{mark} {name:<10} {detail}"
+        return f"{mark} {name:<12} {detail}"
