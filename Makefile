@@ -35,6 +35,10 @@ format: uv ## Format the code and mend what the linter can
 	uv run --frozen ruff format .
 	uv run --frozen ruff check --fix .
 
+.PHONY: reference
+reference: uv ## Write the reference pages that are generated from code
+	uv run --frozen python scripts/write_reference.py
+
 .PHONY: setup
 setup: uv packages ## Install uv and, as root on Debian, the packages that a node needs
 	uv sync --frozen
