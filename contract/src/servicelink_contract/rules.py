@@ -11,6 +11,14 @@ from enum import StrEnum
 from servicelink_contract.paths import PathPattern, matches
 
 
+class Protocol(StrEnum):
+    """How a Service is called."""
+
+    REST = "REST"
+    GRPC = "GRPC"
+    GRAPHQL = "GraphQL"
+
+
 class OperationType(StrEnum):
     """The type of a GraphQL operation."""
 

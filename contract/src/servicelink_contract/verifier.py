@@ -1,0 +1,212 @@
+"""The verifier: what a server needs to check credentials, as files that hold nothing secret.
+
+It is written in shards, `shard-0.json` to `shard-7.json`, each below the size of a ConfigMap. A shard says how many
+there are and which revision of the whole it belongs to; shards of two revisions are no verifier, so that a reader in
+the middle of an update keeps the last one it had. A reader refuses what it does not understand: another format, an
+unknown protocol, an unknown field of a rule.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from servicelink_contract.rules import Protocol
+from servicelink_contract.wire import Rule, parse_rules, rules_to_json
+
+FORMAT = 1
+MAX_SHARDS = 8
+SHARD_BYTES = 700 * 1024
+
+
+class Mode(StrEnum):
+    """What a server does with a call that is not allowed: count it, or refuse it."""
+
+    AUDIT = "Audit"
+    ENFORCE = "Enforce"
+
+
+class VerifierError(ValueError):
+    """The shards are no verifier: incomplete, of two revisions, of another format, or malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """An API key that is accepted: its kid, the SHA-256 of the key, since when, and until when (None: no end)."""
+
+    kid: str
+    sha256: str
+    since: dt.datetime
+    not_after: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEntry:
+    """One link to the server.
+
+    `link` is namespace/name, `port` the number of the Pods' port. A link has `keys` (one, or two during a rotation) or
+    an `identity` (a SPIFFE ID, whose certificates are accepted if issued after `issued_after`). A call must pass
+    `allow` and `cap`; None allows everything.
+    """
+
+    link: str
+    uid: str
+    port: int
+    protocol: Protocol
+    keys: tuple[KeyEntry, ...] = ()
+    identity: str | None = None
+    issued_after: dt.datetime | None = None
+    allow: tuple[Rule, ...] | None = None
+    cap: tuple[Rule, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """All that one server needs: `service` is namespace/name, `header` where keys are read."""
+
+    service: str
+    mode: Mode
+    header: str
+    graphql_path: str
+    links: tuple[LinkEntry, ...] = ()
+
+
+def render_verifier(verifier: Verifier, *, shard_bytes: int = SHARD_BYTES) -> tuple[str, ...]:
+    """Render the shards (JSON), the same text for the same verifier.
+
+    Raises ValueError when the links do not fit into eight shards of `shard_bytes`.
+    """
+    links = sorted(verifier.links, key=lambda entry: (entry.link, entry.uid))
+    entries = [_dump(_link_to_json(entry)) for entry in links]
+    head = {
+        "format": FORMAT,
+        "graphqlPath": verifier.graphql_path,
+        "header": verifier.header,
+        "mode": verifier.mode,
+        "service": verifier.service,
+    }
+    revision = hashlib.sha256("\n".join((_dump(head), *entries)).encode()).hexdigest()[:16]
+    room = shard_bytes - len(_dump(head)) - 128
+    groups = _fill(entries, room)
+    if len(groups) > MAX_SHARDS:
+        raise ValueError(f"{len(entries)} links do not fit into {MAX_SHARDS} shards of {shard_bytes} bytes")
+    whole = {**head, "of": len(groups), "revision": revision}
+    return tuple(_shard({**whole, "shard": place}, group) for place, group in enumerate(groups))
+
+
+def _shard(head: dict[str, Any], entries: Sequence[str]) -> str:
+    return f'{{"head":{_dump(head)},"links":[{",".join(entries)}]}}'
+
+
+def parse_verifier(shards: Sequence[str]) -> Verifier:
+    """Parse all shards there are, in any order; raises VerifierError unless they are one whole verifier."""
+    if not shards:
+        raise VerifierError("there is no shard")
+    try:
+        parsed = sorted((json.loads(text, object_pairs_hook=_without_twins) for text in shards), key=_place)
+        head = _common_head([shard["head"] for shard in parsed])
+        links = tuple(_parse_link(entry) for shard in parsed for entry in shard["links"])
+        return Verifier(head["service"], Mode(head["mode"]), head["header"], head["graphqlPath"], links)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise error if isinstance(error, VerifierError) else VerifierError(f"malformed: {error}") from error
+
+
+def _place(shard: Mapping[str, Any]) -> int:
+    place: int = shard["head"]["shard"]
+    return place
+
+
+def _common_head(heads: list[dict[str, Any]]) -> dict[str, Any]:
+    first = heads[0]
+    if any(head["format"] != FORMAT for head in heads):
+        raise VerifierError(f"the format is not {FORMAT}")
+    if len({head["revision"] for head in heads}) > 1:
+        raise VerifierError("the shards are of two revisions")
+    if [head["shard"] for head in heads] != list(range(first["of"])):
+        raise VerifierError(f"{len(heads)} of {first['of']} shards are there")
+    return first
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two readers could take two different values of a key that stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise VerifierError("a key stands twice")
+    return found
+
+
+def _fill(entries: Sequence[str], room: int) -> list[list[str]]:
+    """Deal the entries out to as few groups as their bytes need; at least one group, so that no links is a verifier."""
+    groups: list[list[str]] = [[]]
+    used = 0
+    for entry in entries:
+        size = len(entry.encode()) + 1
+        if used + size > room and groups[-1]:
+            groups.append([])
+            used = 0
+        groups[-1].append(entry)
+        used += size
+    return groups
+
+
+def _link_to_json(entry: LinkEntry) -> dict[str, Any]:
+    fields = {
+        "link": entry.link,
+        "uid": entry.uid,
+        "port": entry.port,
+        "protocol": entry.protocol,
+        "keys": [_key_to_json(key) for key in entry.keys] or None,
+        "identity": entry.identity,
+        "issuedAfter": entry.issued_after and _time_to_json(entry.issued_after),
+        "allow": None if entry.allow is None else rules_to_json(entry.allow),
+        "cap": None if entry.cap is None else rules_to_json(entry.cap),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+_LINK_FIELDS = {"link", "uid", "port", "protocol", "keys", "identity", "issuedAfter", "allow", "cap"}
+
+
+def _parse_link(entry: dict[str, Any]) -> LinkEntry:
+    # An unknown field may be a restriction that this release cannot honour.
+    if unknown := set(entry) - _LINK_FIELDS:
+        raise VerifierError(f"unknown fields of a link: {sorted(unknown)}")
+    protocol = Protocol(entry["protocol"])
+    return LinkEntry(
+        link=entry["link"],
+        uid=entry["uid"],
+        port=entry["port"],
+        protocol=protocol,
+        keys=tuple(_parse_key(key) for key in entry.get("keys", ())),
+        identity=entry.get("identity"),
+        issued_after=_parse_time(entry["issuedAfter"]) if "issuedAfter" in entry else None,
+        allow=parse_rules(protocol, entry["allow"]) if "allow" in entry else None,
+        cap=parse_rules(protocol, entry["cap"]) if "cap" in entry else None,
+    )
+
+
+def _key_to_json(key: KeyEntry) -> dict[str, str]:
+    fields = {"kid": key.kid, "sha256": key.sha256, "since": _time_to_json(key.since)}
+    return fields if key.not_after is None else {**fields, "notAfter": _time_to_json(key.not_after)}
+
+
+def _parse_key(key: dict[str, str]) -> KeyEntry:
+    if unknown := set(key) - {"kid", "sha256", "since", "notAfter"}:
+        raise VerifierError(f"unknown fields of a key: {sorted(unknown)}")
+    not_after = _parse_time(key["notAfter"]) if "notAfter" in key else None
+    return KeyEntry(key["kid"], key["sha256"], _parse_time(key["since"]), not_after)
+
+
+def _time_to_json(time: dt.datetime) -> str:
+    return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _parse_time(text: str) -> dt.datetime:
+    return dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC)
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
