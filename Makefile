@@ -1,4 +1,4 @@
-# Every target is one visible line; what it runs is what CI runs.
+# Targets are visible lines of `uv run …` or a script; `make test` is what CI runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(HOME)/.local/bin:$(PATH)
@@ -24,7 +24,7 @@ check: lint ## The quick loop: format, lint, types, imports, unit, golden and co
 	uv run --frozen pytest tests/contract tests/unit
 
 .PHONY: lint
-lint: uv
+lint: uv ## Format, lint, types, imports
 	uv run --frozen ruff format --check .
 	uv run --frozen ruff check .
 	uv run --frozen mypy
@@ -48,9 +48,9 @@ programs: setup ## Build Kubernetes, etcd, containerd and the tools (some 20 min
 	uv run --frozen python -m devcluster build --tools
 
 .PHONY: uv
-uv:
+uv: ## Install uv from the Python package index, if it is missing
 	@command -v uv >/dev/null || scripts/install-uv
 
 .PHONY: packages
-packages: uv
+packages: uv ## Install the Debian packages that a node needs, if this is root and they are missing
 	@scripts/install-packages

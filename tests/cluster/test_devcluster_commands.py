@@ -1,15 +1,21 @@
 """The commands of the tool on a good day."""
 
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from devcluster import kubeconfig
 from devcluster.cluster import Cluster
+from devcluster.processes import components
+from devcluster.programs import CONTROL_PLANE_PROGRAMS
 from devcluster.testing import Client, wait_until
 
 Devcluster = Callable[..., Any]
@@ -34,13 +40,61 @@ def test_a_second_up_that_wants_more_says_what_is_lacking(devcluster: Devcluster
     assert "down --name" in said.err
 
 
-def test_a_control_plane_needs_no_root(devcluster: Devcluster, cluster_name: str) -> None:
-    nobody = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
+def test_a_control_plane_needs_no_root(devcluster: Devcluster, control_plane: Client) -> None:
+    """As the user nobody, on programs and in a folder that nobody may use."""
+    if os.geteuid() != 0:
+        pytest.skip("every other test shows it, since this is not root")
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs")
+    if subprocess.run([*nobody, sys.executable, "-c", "import devcluster"], check=False).returncode != 0:
+        pytest.skip(f"nobody may not read {sys.executable} or the repository")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "programs").mkdir()
+        for program in CONTROL_PLANE_PROGRAMS:
+            shutil.copy2(control_plane.cluster.bin / program, folder / "programs" / program)
+        (folder / "cache").mkdir()
+        os.chown(folder / "cache", 65534, 65534)
+        environment = {"KUBEBUILDER_ASSETS": f"{folder}/programs", "XDG_CACHE_HOME": f"{folder}/cache", "HOME": name}
 
-    said = devcluster("up", "--name", cluster_name, under=nobody)
+        said = devcluster("up", "--name=nobody", under=nobody, **environment)
+        uids = {process.uids().real for process in psutil.process_iter() if name in " ".join(process.cmdline())}
+        devcluster("down", "--name=nobody", under=nobody, **environment)
 
     assert said.code == 0, said.err
     assert "control plane ready" in said.err
+    assert uids == {65534}
+
+
+def test_the_next_cluster_of_a_name_outlives_the_owner_of_the_last(devcluster: Devcluster, cluster_name: str) -> None:
+    with subprocess.Popen(["sleep", "300"]) as owner:
+        assert devcluster("up", "--name", cluster_name, f"--while={owner.pid}").code == 0
+        watcher = components(Cluster(cluster_name).folder)["watcher"]
+        devcluster("down", "--name", cluster_name)
+        assert devcluster("up", "--name", cluster_name).code == 0
+        assert not watcher.is_running()
+        owner.kill()
+
+    assert "running" in status_line(devcluster, cluster_name)
+
+
+def test_a_running_cluster_can_be_given_an_owner(devcluster: Devcluster, cluster_name: str) -> None:
+    assert devcluster("up", "--name", cluster_name).code == 0
+    with subprocess.Popen(["sleep", "300"]) as owner:
+        assert devcluster("up", "--name", cluster_name, f"--while={owner.pid}").code == 0
+        owner.kill()
+
+    wait_until(lambda: not Cluster(cluster_name).folder.exists(), deadline=20)
+
+
+def test_keys_are_their_owner_s_alone(control_plane: Client, devcluster: Devcluster) -> None:
+    folder = control_plane.cluster.folder
+    devcluster("kubeconfig", "--name", control_plane.cluster.name, "--service-account", "default/default")
+    secret = [*folder.glob("**/*.key"), *folder.glob("*kubeconfig*"), *folder.glob("accounts/*")]
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(secret) > 8
+    assert {oct(path.stat().st_mode & 0o777) for path in secret} == {"0o600"}
 
 
 def test_a_cluster_whose_processes_are_gone_is_started_anew(devcluster: Devcluster, cluster_name: str) -> None:
@@ -49,7 +103,7 @@ def test_a_cluster_whose_processes_are_gone_is_started_anew(devcluster: Devclust
         ["pgrep", "--full", f"{cluster_name}/bin/kube-apiserver"], capture_output=True, text=True, check=True
     ).stdout
     os.kill(int(pid), 9)
-    wait_until(lambda: "stopped" in status_line(devcluster, cluster_name))
+    wait_until(lambda: "running" not in status_line(devcluster, cluster_name))
 
     said = devcluster("up", "--name", cluster_name)
 
@@ -99,6 +153,7 @@ def test_env_puts_kubectl_helm_and_the_kubeconfig_in_place(devcluster: Devcluste
 def test_a_service_account_gets_a_kubeconfig_of_its_own(devcluster: Devcluster, control_plane: Client) -> None:
     said = devcluster("kubeconfig", "--name", control_plane.cluster.name, "--service-account", "default/default")
 
+    assert said.code == 0, said.err
     who = Client(control_plane.cluster, Path(said.out.strip())).kubectl("auth", "whoami")
     assert "system:serviceaccount:default:default" in who
 

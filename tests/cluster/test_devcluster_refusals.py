@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from devcluster.cluster import Cluster
 from devcluster.testing import Client
 
 Devcluster = Callable[..., Any]
@@ -167,3 +168,73 @@ def test_an_unknown_component_is_answered_with_the_known_ones(devcluster: Devclu
 
     assert said.code == 1
     assert "name one of etcd, kube-apiserver, kube-controller-manager" in said.err
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"provider": "somebody"}'])
+def test_a_broken_record_is_a_cluster_that_was_not_finished(
+    devcluster: Devcluster, cluster_name: str, text: str
+) -> None:
+    folder = Cluster(cluster_name).folder
+    folder.mkdir(parents=True)
+    (folder / "cluster.json").write_text(text)
+
+    assert "unfinished" in devcluster("status").out
+    assert devcluster("down", "--name", cluster_name).code == 0
+    assert not folder.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(devcluster: Devcluster) -> None:
+    said = devcluster("up", "--name=nowhere", XDG_CACHE_HOME="/proc")
+
+    assert said.code == 1
+    assert "/proc/servicelink" in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("command", [("tool", "pause"), ("build",)])
+def test_every_command_answers_an_unknown_version_with_the_known_ones(
+    devcluster: Devcluster, command: tuple[str, ...]
+) -> None:
+    said = devcluster(*command, "--kubernetes-version", "9.9.9")
+
+    assert said.code == 1
+    assert "use one of 1.37.2, 1.36.3" in said.err
+
+
+def test_an_owner_that_is_not_running_is_refused(devcluster: Devcluster, cluster_name: str) -> None:
+    said = devcluster("up", "--name", cluster_name, "--while=4194304")
+
+    assert said.code == 1
+    assert "there is no such process" in said.err
+
+
+def test_another_kubeconfig_under_a_taken_name_is_refused(
+    devcluster: Devcluster, control_plane: Client, cluster_name: str, tmp_path: Path
+) -> None:
+    assert devcluster("up", "--name", cluster_name, "--kubeconfig", str(control_plane.kubeconfig)).code == 0
+    other = tmp_path / "other"
+    other.write_text(control_plane.kubeconfig.read_text().replace("server: https://127", "server: https://128"))
+
+    said = devcluster("up", "--name", cluster_name, "--kubeconfig", str(other))
+
+    assert said.code == 1
+    assert "already stands for another cluster" in said.err
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("FROM alpine:3\n", "nothing is known here to stand for FROM alpine:3"),
+        ("FROM debian:bookworm-slim AS built\nRUN exit 7\nFROM built\n", "buildah build failed"),
+        ("FROM registry.example/library/debian:bookworm-slim\nRUN exit 7\n", "buildah build failed"),
+    ],
+)
+def test_an_image_that_cannot_be_built_says_why(devcluster: Devcluster, tmp_path: Path, text: str, answer: str) -> None:
+    """Under a name of its own, and with stages and registries in its FROM lines as elsewhere."""
+    (tmp_path / "Containerfile").write_text(text)
+
+    said = devcluster("image", "build", "-f", str(tmp_path / "Containerfile"), "-t", "refused:dev", str(tmp_path))
+
+    assert said.code == 1
+    assert answer in said.err

@@ -14,7 +14,8 @@ import pytest
 
 from devcluster import cgroups
 from devcluster.cluster import Cluster
-from devcluster.processes import CLUSTER_MARK
+from devcluster.network import interface_of
+from devcluster.processes import CLUSTER_MARK, components
 from devcluster.testing import Client, wait_until
 
 Devcluster = Callable[..., Any]
@@ -53,15 +54,18 @@ def traces(cluster: Cluster) -> dict[str, object]:
     """What a cluster has on the host; all of it is empty when it is gone."""
     return {
         "processes": [process.pid for process in psutil.process_iter() if is_of(process, cluster)],
-        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{cgroups.group_name(cluster.name)}")],
+        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{cgroups.group_name(cluster.folder)}")],
         "files": [str(cluster.folder)] if cluster.folder.exists() else [],
     }
 
 
 def is_of(process: psutil.Process, cluster: Cluster) -> bool:
+    """Answer whether a process has to do with the cluster's folder, by its mark or by the words it was started with."""
+    folder = str(cluster.folder)
     try:
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return alive and process.environ().get(CLUSTER_MARK) == str(cluster.folder)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.environ().get(CLUSTER_MARK) == folder or any(folder in word for word in process.cmdline())
     except psutil.Error:
         return False
 
@@ -82,15 +86,10 @@ def inhabited(namespaces: set[str]) -> set[str]:
     return namespaces & {network_namespace(process.pid) for process in psutil.process_iter()}
 
 
-def links_and_routes(slot: str) -> list[str]:
-    """The host's links and routes of that node; those of others come and go beside it."""
+def links_and_routes(cluster: Cluster) -> list[str]:
+    """The host's links and routes of that cluster's node; those of others come and go beside it."""
     lines = said("ip", "-oneline", "link").splitlines() + said("ip", "route", "show", "table", "all").splitlines()
-    return [line for line in lines if re.search(rf"devcluster{slot}\b", line)]
-
-
-def slot_of(cluster: Cluster) -> str:
-    path = cluster.folder / "node" / "slot"
-    return path.read_text() if path.exists() else "-none"
+    return [line for line in lines if interface_of(cluster.folder) in line]
 
 
 @pytest.mark.parametrize("step", ["node", "etcd", "containerd", "kubelet"])
@@ -107,12 +106,13 @@ def test_up_killed_at_any_step_leaves_nothing_after_down(devcluster: Devcluster,
             seen += line
         up.kill()
     assert traces(cluster)["files"]
-    slot, namespaces = slot_of(cluster), own_namespaces(cluster) - {network_namespace(os.getpid())}
+    namespaces = own_namespaces(cluster) - {network_namespace(os.getpid())}
+    assert links_and_routes(cluster) or step == "node"
 
     assert devcluster("down", "--name", cluster_name).code == 0
 
     assert not any(traces(cluster).values())
-    assert not links_and_routes(slot)
+    assert not links_and_routes(cluster)
     assert not inhabited(namespaces)
     assert untouched() == host
 
@@ -121,8 +121,7 @@ def test_the_death_of_the_holder_takes_the_node_along(devcluster: Devcluster, cl
     cluster = Cluster(cluster_name)
     host = untouched()
     assert devcluster("up", "--node", "--name", cluster_name).code == 0
-    slot = slot_of(cluster)
-    assert links_and_routes(slot)
+    assert links_and_routes(cluster)
     assert untouched() == host
     holder = next(
         process for process in psutil.process_iter() if is_of(process, cluster) and process.name() == "unshare"
@@ -130,11 +129,54 @@ def test_the_death_of_the_holder_takes_the_node_along(devcluster: Devcluster, cl
 
     os.kill(holder.pid, signal.SIGKILL)
 
-    wait_until(lambda: not links_and_routes(slot), deadline=10)
+    wait_until(lambda: not links_and_routes(cluster), deadline=10)
     inside = ("containerd", "kubelet", "kube-proxy", "pause", "coredns")
     wait_until(lambda: not any(is_of(p, cluster) and p.name() in inside for p in psutil.process_iter()), deadline=10)
     assert devcluster("down", "--name", cluster_name).code == 0
     assert not any(traces(cluster).values())
+
+
+def test_clearing_a_dead_node_away_spares_the_one_that_took_its_addresses(
+    devcluster: Devcluster, cluster_name: str
+) -> None:
+    """Addresses are free again once their node is dead, and the next node takes them before `down` is called."""
+    dead, next_name = Cluster(cluster_name), f"{cluster_name}-next"
+    with subprocess.Popen(
+        [sys.executable, "-m", "devcluster", "up", "--node", "--name", cluster_name], stderr=subprocess.PIPE, text=True
+    ) as up:
+        assert up.stderr is not None
+        assert any(" etcd " in line for line in up.stderr)
+        up.kill()
+    for process in psutil.process_iter():
+        if is_of(process, dead):
+            process.kill()
+    wait_until(lambda: not links_and_routes(dead), deadline=10)
+    try:
+        assert devcluster("up", "--node", "--name", next_name).code == 0
+        devcluster("down", "--name", cluster_name)
+
+        following = Client(Cluster(next_name), Cluster(next_name).kubeconfig)
+        assert "Ready" in following.kubectl("get", "nodes")
+    finally:
+        devcluster("down", "--name", next_name)
+
+
+@pytest.mark.parametrize("component", ["holder", "containerd", "etcd"])
+def test_a_cluster_that_lost_a_component_is_started_anew(
+    devcluster: Devcluster, cluster_name: str, component: str
+) -> None:
+    assert devcluster("up", "--node", "--name", cluster_name).code == 0
+    outer = components(Cluster(cluster_name).folder)[component]
+    # What enters the node is a child of what was started for it.
+    (outer.children() or [outer])[0].kill()
+    wait_until(lambda: "broken" in devcluster("status").out)
+
+    said = devcluster("up", "--node", "--name", cluster_name)
+
+    assert "clearing what an earlier" in said.err
+    assert "one node, ready" in said.err
+    client = Client(Cluster(cluster_name), Cluster(cluster_name).kubeconfig)
+    assert "Ready" in client.kubectl("get", "nodes")
 
 
 def test_two_nodes_run_at_once_and_one_going_spares_the_other(
@@ -146,7 +188,7 @@ def test_two_nodes_run_at_once_and_one_going_spares_the_other(
     addresses = [client.kubectl_json("get", "nodes")["items"][0] for client in (node_cluster, second)]
 
     ranges = {node["spec"]["podCIDR"] for node in addresses}
-    groups = {cgroups.group_name(client.cluster.name) for client in (node_cluster, second)}
+    groups = {cgroups.group_name(client.cluster.folder) for client in (node_cluster, second)}
     devcluster("down", "--name", cluster_name)
 
     assert len(ranges) == 2
@@ -155,7 +197,7 @@ def test_two_nodes_run_at_once_and_one_going_spares_the_other(
     dns = node_cluster.kubectl_json("get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns")["items"]
     assert all(pod["status"]["phase"] == "Running" for pod in dns)
     assert "ok" in node_cluster.kubectl("get", f"--raw=/api/v1/nodes/{addresses[0]['metadata']['name']}/proxy/healthz")
-    assert all((Path(path) / cgroups.group_name(node_cluster.cluster.name)).exists() for path in hierarchies())
+    assert all((Path(path) / cgroups.group_name(node_cluster.cluster.folder)).exists() for path in hierarchies())
 
 
 def hierarchies() -> list[str]:

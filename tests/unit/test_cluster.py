@@ -2,12 +2,13 @@
 
 import ipaddress
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
-from devcluster.network import SLOTS, NodeNetwork
+from devcluster.network import SLOTS, NodeNetwork, interface_of
 
 
 @pytest.mark.parametrize("name", ["", "Big", "a_b", "-a", "a-", "../x", "a" * 33])
@@ -33,4 +34,5 @@ def test_no_two_nodes_share_an_address() -> None:
 
 def test_the_name_of_an_interface_fits_the_kernel() -> None:
     """IFNAMSIZ leaves 15 characters."""
-    assert len(NodeNetwork(SLOTS - 1).interface) <= 15
+    assert len(interface_of(Path("/a/b/c"))) <= 15
+    assert interface_of(Path("/a/b/c")) != interface_of(Path("/a/b/d"))

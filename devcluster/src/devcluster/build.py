@@ -14,7 +14,7 @@ from pathlib import Path
 
 from devcluster.errors import DevclusterError
 from devcluster.paths import locked, programs_folder
-from devcluster.programs import Program, programs
+from devcluster.programs import Program, kubernetes_versions, programs
 from devcluster.progress import Progress
 
 # What Go's caches grow by while the largest program, the API server, is built for the first time, and some to spare.
@@ -25,6 +25,12 @@ class Programs:
     """The programs for one Kubernetes version, found or built when asked for."""
 
     def __init__(self, kubernetes_version: str, progress: Progress, environ: Mapping[str, str] = os.environ) -> None:
+        known = kubernetes_versions()
+        if kubernetes_version not in known:
+            raise DevclusterError(
+                f"Kubernetes {kubernetes_version} has no committed go.mod here",
+                mend=f"use one of {', '.join(known)}, or pin another with devcluster/pin.sh",
+            )
         self.kubernetes_version = kubernetes_version
         self._progress = progress
         self._assets = environ.get("KUBEBUILDER_ASSETS")
@@ -52,7 +58,8 @@ class Programs:
         return path
 
     def _build(self, program: Program) -> Path:
-        with locked(f"build-{program.folder_name}"):
+        name = f"build-{program.folder_name}"
+        with locked(name, lambda: self._progress.say("build", f"waiting for another build of {program.module} …")):
             built_meanwhile = _in_cache(program)
             if built_meanwhile:
                 return built_meanwhile
@@ -72,7 +79,10 @@ def _in_cache(program: Program) -> Path | None:
 
 def _version_of(path: Path) -> str:
     arguments = ["version", "--client"] if path.name == "kubectl" else ["--version"]
-    return subprocess.run([path, *arguments], capture_output=True, text=True, check=False).stdout
+    try:
+        return subprocess.run([path, *arguments], capture_output=True, text=True, check=False).stdout
+    except OSError as error:
+        return str(error)
 
 
 def _go_build(program: Program) -> Path:

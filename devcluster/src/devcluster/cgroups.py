@@ -1,21 +1,25 @@
 """The one cgroup under which everything of a node runs, in every hierarchy that this host mounts (v1, v2 or both)."""
 
+import hashlib
 import time
 from pathlib import Path
 
 from devcluster.errors import DevclusterError
 
 
-def group_name(cluster: str) -> str:
-    """Answer the cgroup of that cluster's node, relative to each hierarchy's root."""
-    return f"servicelink-devcluster-{cluster}"
+def group_name(folder: Path) -> str:
+    """Answer the cgroup of the node of the cluster in that folder, relative to each hierarchy's root.
+
+    With the folder's hash, since clusters of two users or caches may share a name.
+    """
+    return f"servicelink-devcluster-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 
-def create(cluster: str) -> None:
+def create(folder: Path) -> None:
     """Make the node's cgroup; kubelet does not start under a root that is missing in any hierarchy."""
     try:
         for hierarchy in _hierarchies():
-            _create_in(hierarchy, group_name(cluster))
+            _create_in(hierarchy, group_name(folder))
     except OSError as error:
         raise DevclusterError(
             f"the node's cgroup cannot be made: {error}",
@@ -32,10 +36,10 @@ def _create_in(hierarchy: Path, name: str) -> None:
         _delegate(group)
 
 
-def remove(cluster: str) -> None:
+def remove(folder: Path) -> None:
     """Remove the node's cgroup and all below it, once its processes have ended."""
     for hierarchy in _hierarchies():
-        group = hierarchy / group_name(cluster)
+        group = hierarchy / group_name(folder)
         if group.exists():
             _remove_tree(group)
 

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from devcluster import accounts, host, images, lifecycle, native, processes
+from devcluster import accounts, host, images, lifecycle, processes
 from devcluster.build import Programs
 from devcluster.cluster import DEFAULT_NAME, Cluster, Provider, known_clusters
 from devcluster.errors import DevclusterError
@@ -25,9 +25,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; exit code 1 with the problem on standard error."""
+        # A plain `su` leaves /usr/sbin off PATH; under a strict umask, Pods could not read their images.
+        os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+        os.umask(0o022)
         try:
             return super().invoke(ctx)
-        except DevclusterError as error:
+        except (DevclusterError, OSError) as error:
             click.secho(f"Error: {error}", err=True)
             ctx.exit(1)
 
@@ -75,7 +78,9 @@ def main() -> None:
 @click.option("--provider", type=click.Choice(["native", "kind"]), help="Who runs it; default native.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Use the cluster of this file's current context.")
 @click.option("--audit", is_flag=True, help="Keep the API server's audit log, so that calls can be counted.")
-@click.option("--while", "while_pid", type=int, metavar="PID", help="Take it down when this process ends.")
+@click.option(
+    "--while", "while_pid", type=click.IntRange(min=1), metavar="PID", help="Take it down at this process's end."
+)
 def up(
     *,
     cluster: Cluster,
@@ -113,7 +118,7 @@ def down(*, cluster: Cluster, every: bool, after: int | None) -> None:
         lifecycle.wait_for_end(after)
     progress = Progress.on_stderr()
     for one in known_clusters() if every else [cluster]:
-        existed = lifecycle.down(one)
+        existed = lifecycle.down(one, progress)
         progress.say("down", f"'{one.name}' is gone" if existed else f"there was no cluster '{one.name}'")
 
 
@@ -127,7 +132,7 @@ def status() -> None:
             table.add_row(cluster.name, "-", "-", "-", "unfinished", " ".join(alive))
             continue
         level = "node" if record.node else "control plane"
-        state = "stopped" if record.provider is Provider.NATIVE and not native.runs(cluster) else "running"
+        state = "running" if lifecycle.is_whole(cluster, record) else "broken" if alive else "stopped"
         table.add_row(cluster.name, record.provider, record.kubernetes_version, level, state, " ".join(alive))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -188,7 +193,7 @@ def tool(*, kubernetes_version: str | None, name: str) -> None:
 @main.command()
 @name_option
 @click.argument("component")
-@click.option("--lines", default=50, show_default=True, help="How many lines from the end.")
+@click.option("--lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many lines from the end.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
 def logs(*, cluster: Cluster, component: str, lines: int, follow: bool) -> None:
     """Print the log of COMPONENT, such as kube-apiserver or kubelet."""

@@ -6,6 +6,7 @@ killed, and `down` clears it all the same.
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -72,11 +73,12 @@ class Cluster:
 
     def read_record(self) -> Record | None:
         """Answer what stands here, or None where nothing was finished."""
-        path = self.folder / "cluster.json"
-        if not path.exists():
+        try:
+            fields = json.loads((self.folder / "cluster.json").read_text())
+            return Record(**{**fields, "provider": Provider(fields["provider"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            # None, or none that this release wrote: whatever stands there is not known to be finished.
             return None
-        fields = json.loads(path.read_text())
-        return Record(**{**fields, "provider": Provider(fields["provider"])})
 
     def write_record(self, record: Record) -> None:
         """Declare the cluster finished."""
@@ -94,11 +96,20 @@ class Cluster:
             )
         return record
 
-    def create_folders(self) -> None:
-        """Make the folders; the whole is closed to other users, since it holds keys."""
+    def create_folders(self, provider: Provider) -> None:
+        """Make the folders; the whole is closed to other users, since it holds keys.
+
+        The provider is written first, so that `down` knows whom to ask about a cluster that was never finished.
+        """
         self.folder.mkdir(mode=0o700, parents=True)
+        (self.folder / "provider").write_text(provider)
         for name in ("logs", "bin", "pki", "accounts"):
             (self.folder / name).mkdir()
+
+    def is_of(self, provider: Provider) -> bool:
+        """Answer whether that provider runs the cluster, or was about to."""
+        path = self.folder / "provider"
+        return path.exists() and path.read_text() == provider
 
     def put_program(self, name: str, path: Path) -> Path:
         """Give the cluster a program of its own: a hard link where the file system allows it, else a copy.
@@ -107,14 +118,18 @@ class Cluster:
         """
         target = self.bin / name
         if not target.exists():
+            # Under a name of this process's own first: another may be giving the same program at this moment.
+            own = self.bin / f".{name}.{os.getpid()}"
             try:
-                target.hardlink_to(path.resolve())
+                own.hardlink_to(path.resolve())
             except OSError:
-                shutil.copy2(path, target)
+                shutil.copy2(path, own)
+            own.replace(target)
         return target
 
 
 def known_clusters() -> list[Cluster]:
     """Answer all clusters that have a folder, finished or not."""
     folder = clusters_folder()
-    return [Cluster(path.name) for path in sorted(folder.iterdir())] if folder.exists() else []
+    found = sorted(folder.iterdir()) if folder.exists() else []
+    return [Cluster(path.name) for path in found if path.is_dir() and _NAME.fullmatch(path.name)]

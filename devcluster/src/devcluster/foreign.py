@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from devcluster import host
-from devcluster.cluster import Cluster
+from devcluster.cluster import Cluster, Provider
 from devcluster.errors import DevclusterError
 from devcluster.progress import Progress
 
@@ -15,7 +15,7 @@ def kind_up(cluster: Cluster, kubernetes_version: str | None, progress: Progress
     Raises DevclusterError when kind or Docker is missing, or Docker's engine does not answer.
     """
     _require_kind()
-    cluster.create_folders()
+    cluster.create_folders(Provider.KIND)
     image = [f"--image=kindest/node:v{kubernetes_version}"] if kubernetes_version else []
     with progress.step("kind", f"creating {kind_name(cluster)}", expected="about 1 min"):
         host.run(
@@ -47,10 +47,8 @@ def adopt(cluster: Cluster, kubeconfig: Path, kubectl: Path) -> None:
 
     Raises DevclusterError when the file cannot be read or the cluster does not answer.
     """
-    if not kubeconfig.is_file():
-        raise DevclusterError(f"there is no file {kubeconfig}", mend="name an existing kubeconfig with --kubeconfig")
-    minified = host.run([kubectl, "config", "view", "--raw", "--flatten", "--minify", f"--kubeconfig={kubeconfig}"])
-    cluster.create_folders()
+    minified = minify(kubeconfig, kubectl)
+    cluster.create_folders(Provider.KUBECONFIG)
     cluster.kubeconfig.touch(mode=0o600)
     cluster.kubeconfig.write_text(minified)
     try:
@@ -61,6 +59,21 @@ def adopt(cluster: Cluster, kubeconfig: Path, kubectl: Path) -> None:
             f"the cluster of {kubeconfig} does not answer",
             evidence=error.evidence,
             mend=f"try: kubectl --kubeconfig={kubeconfig} get --raw=/readyz",
+        ) from error
+
+
+def minify(kubeconfig: Path, kubectl: Path) -> str:
+    """Answer a kubeconfig's current context alone, with all files it names drawn in.
+
+    Raises DevclusterError when the file is missing or no kubeconfig.
+    """
+    if not kubeconfig.is_file():
+        raise DevclusterError(f"there is no file {kubeconfig}", mend="name an existing kubeconfig with --kubeconfig")
+    try:
+        return host.run([kubectl, "config", "view", "--raw", "--flatten", "--minify", f"--kubeconfig={kubeconfig}"])
+    except DevclusterError as error:
+        raise DevclusterError(
+            f"{kubeconfig} cannot be used", evidence=error.evidence, mend="give a kubeconfig that has a current context"
         ) from error
 
 

@@ -20,7 +20,6 @@ NODE_PACKAGES = {
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "mount": "mount",
-    "sysctl": "procps",
     "buildah": "buildah",
 }
 IMAGE_PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux"}
@@ -56,8 +55,7 @@ def missing_packages(packages: dict[str, str]) -> list[str]:
 
 
 def _missing(packages: dict[str, str]) -> list[str]:
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return [name for name in packages if shutil.which(name, path=path) is None]
+    return [name for name in packages if shutil.which(name) is None]
 
 
 def overlay_works(folder: Path) -> bool:

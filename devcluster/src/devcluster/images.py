@@ -6,10 +6,12 @@ a build nor a killed one leaves a mount or a file elsewhere.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from dockerfile_parse import DockerfileParser
@@ -34,7 +36,9 @@ def build(dockerfile: Path, name: str, context: Path, progress: Progress) -> Pat
     host.require_linux_root("building an image")
     host.require_programs(host.IMAGE_PACKAGES, "building an image")
     for base in _bases_of(dockerfile):
-        _provide_base(base, progress)
+        _provide_base(_canonical(base), progress)
+        if base != _canonical(base):
+            _buildah("tag", _canonical(base), base)
     with progress.step("image", f"{name} from {dockerfile}"):
         return _build_archive(dockerfile, name, context)
 
@@ -55,14 +59,25 @@ def build_from_program(program: Path, name: str) -> Path:
 
 
 def _bases_of(dockerfile: Path) -> list[str]:
-    stages = DockerfileParser(path=str(dockerfile))
-    unknown = [name for name in stages.parent_images if name not in (*BASES, "scratch")]
-    if unknown:
-        raise DevclusterError(
-            f"{dockerfile}: nothing is known here to stand for FROM {unknown[0]}",
-            mend=f"use one of {', '.join(BASES)}, or add a base to {DOCKERFILES}",
-        )
-    return [name for name in stages.parent_images if name != "scratch"]
+    """Answer what the FROM lines name, without stages of the file itself."""
+    with BytesIO(dockerfile.read_bytes()) as content:
+        parser = DockerfileParser(fileobj=content)  # type: ignore[arg-type] # the stub says text; it reads bytes
+        named = list(parser.parent_images)
+        lines = [line["value"].split() for line in parser.structure if line["instruction"] == "FROM"]
+    stages = {words[-1] for words in lines if "AS" in map(str.upper, words[:-1])}
+    bases = [name for name in named if name not in stages and name != "scratch"]
+    for name in bases:
+        if _canonical(name) not in BASES:
+            raise DevclusterError(
+                f"{dockerfile}: nothing is known here to stand for FROM {name}",
+                mend=f"use one of {', '.join(BASES)}, or add a base to {DOCKERFILES}",
+            )
+    return bases
+
+
+def _canonical(name: str) -> str:
+    """Answer the short name of an official image, whichever registry's name stands before it."""
+    return name.rpartition("/library/")[2]
 
 
 def _provide_base(name: str, progress: Progress) -> None:
@@ -93,8 +108,13 @@ def _bootstrap_debian() -> None:
 def _build_archive(dockerfile: Path, name: str, context: Path) -> Path:
     _build_image(dockerfile, name, context)
     archive = images_folder() / f"{name.replace('/', '_').replace(':', '_')}.tar"
-    archive.unlink(missing_ok=True)
-    _buildah("push", name, f"docker-archive:{archive}:{name}")
+    # Elsewhere first: the path must be free of colons, and another build of this name may be under way.
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / "image.tar"
+        _buildah("push", name, f"docker-archive:{fresh}:{name}")
+        unfinished = archive.with_suffix(f".{os.getpid()}")
+        shutil.move(fresh, unfinished)
+        unfinished.replace(archive)
     return archive
 
 

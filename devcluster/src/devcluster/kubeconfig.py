@@ -13,13 +13,12 @@ from devcluster.pki import KeyPair
 def for_certificate(path: Path, server: str, ca: Path, pair: KeyPair) -> Path:
     """Write a kubeconfig that speaks with a client certificate; answers its path."""
     user = {"client-certificate-data": _data(pair.certificate), "client-key-data": _data(pair.key)}
-    return _write(path, server, _data(ca), user)
+    return _write(path, {"server": server, "certificate-authority-data": _data(ca)}, user)
 
 
 def for_token(path: Path, admin: Path, token: str) -> Path:
     """Write a kubeconfig that speaks with a bearer token to the cluster of the `admin` kubeconfig; answers its path."""
-    cluster = current_cluster(admin)
-    return _write(path, cluster["server"], cluster["certificate-authority-data"], {"token": token})
+    return _write(path, current_cluster(admin), {"token": token})
 
 
 def current_cluster(path: Path) -> dict[str, Any]:
@@ -37,11 +36,11 @@ def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return next(entry for entry in entries if entry["name"] == name)
 
 
-def _write(path: Path, server: str, ca: str, user: dict[str, str]) -> Path:
+def _write(path: Path, cluster: dict[str, Any], user: dict[str, str]) -> Path:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "devcluster", "cluster": {"server": server, "certificate-authority-data": ca}}],
+        "clusters": [{"name": "devcluster", "cluster": cluster}],
         "users": [{"name": "user", "user": user}],
         "contexts": [{"name": "devcluster", "context": {"cluster": "devcluster", "user": "user"}}],
         "current-context": "devcluster",

@@ -1,15 +1,18 @@
 """Bring clusters up and down under their names, whoever runs them. One command at a time per name."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from devcluster import foreign, host, native, node
+from devcluster import foreign, host, native, node, processes
 from devcluster.build import Programs
 from devcluster.cluster import Cluster, Provider, Record
 from devcluster.errors import DevclusterError
@@ -39,11 +42,17 @@ def up(cluster: Cluster, wish: Wish, progress: Progress) -> Record:
 
     Raises DevclusterError when the running one lacks what is wished, or when a step fails.
     """
-    programs = Programs(_checked_version(wish), progress)
-    with locked(f"cluster-{cluster.name}"):
+    # A cluster that others run has a version of its own; the programs for it are then tools only.
+    own_version = wish.kubernetes_version if wish.provider is Provider.NATIVE else None
+    programs = Programs(own_version or kubernetes_versions()[0], progress)
+    with _locked(cluster, progress):
         running = _running(cluster)
         if running:
             _require_suits(cluster, running, wish)
+            if wish.given_kubeconfig is not None:
+                _require_same(cluster, wish.given_kubeconfig, programs)
+            if wish.owner is not None:
+                _down_when_ended(cluster, wish.owner)
             progress.say("cluster", f"'{cluster.name}' is running already: {cluster.kubeconfig}")
             return running
         if cluster.folder.exists():
@@ -57,16 +66,27 @@ def up(cluster: Cluster, wish: Wish, progress: Progress) -> Record:
         return record
 
 
-def down(cluster: Cluster) -> bool:
+def down(cluster: Cluster, progress: Progress) -> bool:
     """Take a cluster down and everything of it away; answers whether there was anything.
 
     A cluster adopted by its kubeconfig is only forgotten.
     """
-    with locked(f"cluster-{cluster.name}"):
-        if not cluster.folder.exists():
-            return False
-        _clear(cluster)
+    if not cluster.folder.exists():
+        return False
+    with _locked(cluster, progress):
+        if cluster.folder.exists():
+            _clear(cluster)
         return True
+
+
+def is_whole(cluster: Cluster, record: Record) -> bool:
+    """Answer whether all of a cluster's components are alive; of clusters that others run that is not known here."""
+    return record.provider is not Provider.NATIVE or not native.missing(cluster, with_node=record.node)
+
+
+def _locked(cluster: Cluster, progress: Progress) -> AbstractContextManager[None]:
+    waiting = partial(progress.say, "cluster", f"waiting for another command on '{cluster.name}' …")
+    return locked(f"cluster-{cluster.name}", waiting)
 
 
 def load(cluster: Cluster, archive: Path) -> None:
@@ -84,9 +104,15 @@ def load(cluster: Cluster, archive: Path) -> None:
 
 
 def _down_when_ended(cluster: Cluster, pid: int) -> None:
-    """Leave a process behind that takes the cluster down once the process `pid` has ended, however that ends."""
+    """Leave a process behind that takes the cluster down once the process `pid` has ended, however that ends.
+
+    It is marked as one of the cluster's, so that it goes with it and never takes down the next of this name.
+    """
+    if not psutil.pid_exists(pid):
+        raise DevclusterError(f"--while {pid}: there is no such process", mend="name one that is running")
     subprocess.Popen(
         [sys.executable, "-m", "devcluster", "down", f"--name={cluster.name}", f"--after={pid}"],
+        env={**os.environ, processes.CLUSTER_MARK: str(cluster.folder), processes.COMPONENT_MARK: "watcher"},
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -118,23 +144,17 @@ def _create(cluster: Cluster, wish: Wish, programs: Programs, progress: Progress
     return Record(wish.provider, _server_version(cluster), node=True, audit=False)
 
 
-def _checked_version(wish: Wish) -> str:
-    known = kubernetes_versions()
-    if wish.provider is not Provider.NATIVE or wish.kubernetes_version is None:
-        return known[0]
-    if wish.kubernetes_version not in known:
-        raise DevclusterError(
-            f"--kubernetes-version {wish.kubernetes_version} has no committed go.mod here",
-            mend=f"use one of {', '.join(known)}, or pin another with devcluster/pin.sh",
-        )
-    return wish.kubernetes_version
-
-
 def _running(cluster: Cluster) -> Record | None:
     record = cluster.read_record()
-    if record and record.provider is Provider.NATIVE and not native.runs(cluster):
-        return None
-    return record
+    return record if record and is_whole(cluster, record) else None
+
+
+def _require_same(cluster: Cluster, given: Path, programs: Programs) -> None:
+    if foreign.minify(given, kubectl_for(programs)) != cluster.kubeconfig.read_text():
+        raise DevclusterError(
+            f"'{cluster.name}' already stands for another cluster than {given} does",
+            mend=f"forget that one first (python -m devcluster down --name {cluster.name}), or choose another --name",
+        )
 
 
 def _require_suits(cluster: Cluster, running: Record, wish: Wish) -> None:
@@ -159,8 +179,7 @@ def _require_suits(cluster: Cluster, running: Record, wish: Wish) -> None:
 
 
 def _clear(cluster: Cluster) -> None:
-    record = cluster.read_record()
-    if record and record.provider is Provider.KIND:
+    if cluster.is_of(Provider.KIND):
         foreign.kind_down(cluster)
     native.stop(cluster)
     # The record first: killed half way, this must not look like a finished cluster.

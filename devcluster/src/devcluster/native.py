@@ -4,14 +4,17 @@ from contextlib import ExitStack
 
 from devcluster import host, node, processes
 from devcluster.build import Programs
-from devcluster.cluster import Cluster
+from devcluster.cluster import Cluster, Provider
 from devcluster.controlplane import Addresses, ControlPlane
 from devcluster.programs import CONTROL_PLANE_PROGRAMS, NODE_PROGRAMS
 from devcluster.progress import Progress
 
+CONTROL_PLANE_COMPONENTS = frozenset({"etcd", "kube-apiserver", "kube-controller-manager"})
+NODE_COMPONENTS = frozenset({"holder", "kube-scheduler", "containerd", "kubelet", "kube-proxy"})
+
 
 def up(cluster: Cluster, programs: Programs, progress: Progress, *, with_node: bool, audit: bool) -> None:
-    """Start a cluster; where a step fails, what was started is stopped and only its logs stay.
+    """Start a cluster; where a step fails, what was started is stopped, and the folder stays for its logs.
 
     Raises DevclusterError naming the step that failed and the mend.
     """
@@ -22,7 +25,7 @@ def up(cluster: Cluster, programs: Programs, progress: Progress, *, with_node: b
     found = programs.find_all(names)
     with ExitStack() as undo:
         undo.callback(stop, cluster)
-        cluster.create_folders()
+        cluster.create_folders(Provider.NATIVE)
         for name, path in found.items():
             cluster.put_program(name, path)
         _start(cluster, programs.kubernetes_version, progress, with_node=with_node, audit=audit)
@@ -45,6 +48,7 @@ def stop(cluster: Cluster) -> None:
     node.remove(cluster)
 
 
-def runs(cluster: Cluster) -> bool:
-    """Answer whether the cluster's API server is a living process."""
-    return "kube-apiserver" in processes.components(cluster.folder)
+def missing(cluster: Cluster, *, with_node: bool) -> set[str]:
+    """Answer the components that should be living processes of the cluster and are not."""
+    expected = CONTROL_PLANE_COMPONENTS | (NODE_COMPONENTS if with_node else frozenset())
+    return set(expected - set(processes.components(cluster.folder)))

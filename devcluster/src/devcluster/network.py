@@ -1,15 +1,17 @@
 """A node's address ranges and the one link that joins it to the host.
 
 Each node takes a slot; slot k owns 10.213.k.0/30 (the link), 10.214.k.0/24 (Pods) and 10.215.k.0/24 (Services). A slot
-whose ranges the host already routes somewhere is passed over, so that clusters never overlap one another or the
-networks this machine is joined to.
+that the host already routes into is passed over, so that clusters never overlap one another or a network that this
+machine is joined to.
 """
 
+import hashlib
 import ipaddress
 import json
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from devcluster.errors import DevclusterError
 from devcluster.host import run
@@ -22,11 +24,6 @@ class NodeNetwork:
     """The addresses of the node in that slot."""
 
     slot: int
-
-    @property
-    def interface(self) -> str:
-        """The host's end of the link."""
-        return f"devcluster{self.slot}"
 
     @property
     def host(self) -> str:
@@ -59,13 +56,26 @@ class NodeNetwork:
         return f"10.215.{self.slot}.10"
 
 
+def interface_of(folder: Path) -> str:
+    """Answer the name of the host's end of the link of the cluster in that folder.
+
+    Named after the cluster and not after its slot: a slot is free again once its node is dead, and whoever clears the
+    dead one away must not cut the link of the next.
+    """
+    return f"dc-{hashlib.sha256(str(folder).encode()).hexdigest()[:10]}"
+
+
 def free_network() -> NodeNetwork:
-    """Answer the first slot that nothing on this host uses; hold the lock `network` until it is plugged in."""
+    """Answer the first slot that nothing on this host uses; hold `host_locked` until it is plugged in.
+
+    A route into a slot, or to a part of one, says that it is used. A wider one, such as a company's 10.0.0.0/8, does
+    not: the slot's own routes are more specific, and win.
+    """
     routed = _routed()
     for slot in range(SLOTS):
         network = NodeNetwork(slot)
-        ours = [ipaddress.ip_network(cidr) for cidr in (network.link, network.pods, network.services)]
-        if not any(mine.overlaps(theirs) for mine in ours for theirs in routed):
+        ours = [ipaddress.IPv4Network(cidr) for cidr in (network.link, network.pods, network.services)]
+        if not any(theirs.subnet_of(mine) for mine in ours for theirs in routed):
             return network
     raise DevclusterError(
         f"all {SLOTS} address ranges for nodes are in use on this host",
@@ -73,12 +83,12 @@ def free_network() -> NodeNetwork:
     )
 
 
-def plug_in(network: NodeNetwork, node_pid: int) -> None:
-    """Join the network namespace of that process to the host; the node's end is called eth0."""
+def plug_in(network: NodeNetwork, interface: str, node_pid: int) -> None:
+    """Join the network namespace of that process to the host by `interface`; the node's end is called eth0."""
     outside = (
-        f"link add {network.interface} type veth peer name eth0 netns {node_pid}",
-        f"address add {network.host}/30 dev {network.interface}",
-        f"link set {network.interface} up",
+        f"link add {interface} type veth peer name eth0 netns {node_pid}",
+        f"address add {network.host}/30 dev {interface}",
+        f"link set {interface} up",
     )
     for arguments in outside:
         run(["ip", *arguments.split()])
@@ -88,21 +98,22 @@ def plug_in(network: NodeNetwork, node_pid: int) -> None:
         "link set eth0 up",
         f"route add default via {network.host}",
     )
+    enter = ["nsenter", f"--target={node_pid}", "--net"]
     for arguments in inside:
-        run(["nsenter", f"--target={node_pid}", "--net", "ip", *arguments.split()])
-    run(["nsenter", f"--target={node_pid}", "--net", "sysctl", "--quiet", "--write", "net.ipv4.ip_forward=1"])
+        run([*enter, "ip", *arguments.split()])
+    run([*enter, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
     for cidr in (network.pods, network.services):
-        run(["ip", "route", "add", cidr, "via", network.node, "dev", network.interface])
+        run(["ip", "route", "add", cidr, "via", network.node, "dev", interface])
 
 
-def unplug(network: NodeNetwork) -> None:
+def unplug(interface: str) -> None:
     """Take the link off the host, and with it its routes; waits until a dying node's kernel has let go of it."""
     until = time.monotonic() + 10
-    while network.interface in _interfaces():
+    while interface in _interfaces():
         # The node's end may be going down with its namespace at this very moment: then this says "cannot find device".
-        subprocess.run(["ip", "link", "delete", network.interface], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "delete", interface], capture_output=True, check=False)
         if time.monotonic() > until:
-            raise DevclusterError(f"the interface {network.interface} does not go away", mend="look at `ip link`")
+            raise DevclusterError(f"the interface {interface} does not go away", mend="look at `ip link`")
 
 
 def _routed() -> list[ipaddress.IPv4Network]:

@@ -18,8 +18,7 @@ from devcluster import cgroups, host, images, network, processes
 from devcluster.cluster import Cluster
 from devcluster.controlplane import LOOPBACK, Addresses, ControlPlane
 from devcluster.errors import DevclusterError
-from devcluster.network import NodeNetwork
-from devcluster.paths import locked
+from devcluster.paths import host_locked
 from devcluster.ports import reserved
 from devcluster.processes import Component
 from devcluster.programs import programs
@@ -54,11 +53,10 @@ class Node:
         self._folder.mkdir()
         with self._progress.step("node", "making its namespaces", done="its namespaces stand"):
             holder = self._start_holder()
-            cgroups.create(self._cluster.name)
-            with locked("network"):
+            cgroups.create(self._cluster.folder)
+            with host_locked():
                 self.network = network.free_network()
-                (self._folder / "slot").write_text(str(self.network.slot))
-                network.plug_in(self.network, holder)
+                network.plug_in(self.network, network.interface_of(self._cluster.folder), holder)
             mounts = PACKAGE / "node_mounts.sh"
             host.run(["nsenter", f"--target={holder}", "--mount", "sh", mounts, self._cluster.folder])
         self._progress.say("node", f"{self.network.node}, Pods {self.network.pods}, Services {self.network.services}")
@@ -126,7 +124,7 @@ class Node:
             node=self.name,
             dns=self.network.dns,
             pods=self.network.pods,
-            cgroup=cgroups.group_name(self._cluster.name),
+            cgroup=cgroups.group_name(self._cluster.folder),
             snapshotter=snapshotter,
             pause_image=self._images["pause"],
             coredns_image=self._images["coredns"],
@@ -178,17 +176,22 @@ def holder_pid(cluster: Cluster) -> int:
 def load(cluster: Cluster, archive: Path) -> None:
     """Give the node the images of an archive (docker or OCI), under the names that stand in it."""
     # By standard input: the node does not see every folder of the host.
-    with archive.open("rb") as file:
-        host.run([*ctr(cluster), "images", "import", "--all-platforms", "-"], stdin_file=file)
+    try:
+        with archive.open("rb") as file:
+            host.run([*ctr(cluster), "images", "import", "--all-platforms", "-"], stdin_file=file)
+    except DevclusterError as error:
+        raise DevclusterError(
+            f"{archive} cannot be loaded",
+            evidence=error.evidence.splitlines()[-1],
+            mend="give a docker or OCI archive, such as `python -m devcluster image build` prints the path of",
+        ) from error
 
 
 def remove(cluster: Cluster) -> None:
     """Take away what outlives the node's processes: its link and its cgroups."""
-    folder = cluster.folder / "node"
-    if (folder / "slot").exists():
-        network.unplug(NodeNetwork(int((folder / "slot").read_text())))
-    if folder.exists():
-        cgroups.remove(cluster.name)
+    if (cluster.folder / "node").exists():
+        network.unplug(network.interface_of(cluster.folder))
+        cgroups.remove(cluster.folder)
 
 
 def _has_child(parent: psutil.Popen, program: Path) -> bool:

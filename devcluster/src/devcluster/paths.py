@@ -7,9 +7,10 @@
   locks/
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -36,13 +37,36 @@ def clusters_folder() -> Path:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the machine-wide lock of that name; waits as long as another process holds it.
+def locked(name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock of that name, among all who share this cache; `waiting` is called once if another holds it.
 
     The kernel drops the lock with its holder, so a killed command leaves nothing to clean up.
     """
     folder = cache_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w") as file:
-        flock(file, LOCK_EX)
+        _take(file.fileno(), waiting)
         yield
+
+
+@contextmanager
+def host_locked() -> Iterator[None]:
+    """Hold the lock for this host's network, among all users and caches of the machine.
+
+    It is on a folder that every Linux has, so that there is no lock file to leave behind.
+    """
+    descriptor = os.open("/run", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _take(descriptor, None)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, waiting: Callable[[], None] | None) -> None:
+    try:
+        flock(descriptor, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        if waiting:
+            waiting()
+        flock(descriptor, LOCK_EX)

@@ -63,10 +63,11 @@ def components(folder: Path) -> dict[str, psutil.Process]:
 def end_all(folder: Path, *, deadline: float = 20) -> None:
     """End every process of that cluster and wait until none is left, at most `deadline` seconds.
 
-    They are killed outright: their state is thrown away with them.
+    They are killed outright: their state is thrown away with them. This process is spared: the one that takes a
+    cluster down at its owner's end is marked itself.
     """
     until = time.monotonic() + deadline
-    while alive := _marked(folder):
+    while alive := [process for process in _marked(folder) if process.pid != os.getpid()]:
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

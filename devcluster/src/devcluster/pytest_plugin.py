@@ -19,6 +19,7 @@ import pytest
 from devcluster import host, lifecycle, testing
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
+from devcluster.progress import Progress
 from devcluster.testing import ApiCalls, Client
 
 # Set by the process that started pytest and inherited by its workers: its own id.
@@ -40,7 +41,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if os.environ.get(OWNER) == str(os.getpid()):
         del os.environ[OWNER]
         for level in ("control", "node"):
-            lifecycle.down(_own_cluster(level, str(os.getpid())))
+            lifecycle.down(_own_cluster(level, str(os.getpid())), Progress.on_stderr())
 
 
 def _own_cluster(level: str, owner: str) -> Cluster:
