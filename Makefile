@@ -39,6 +39,10 @@ format: uv ## Format the code and mend what the linter can
 reference: uv ## Write the reference pages that are generated from code
 	uv run --frozen python scripts/write_reference.py
 
+.PHONY: bench
+bench: setup ## Measure, print tables and keep them under docs/proof
+	uv run --frozen python tests/perf/bench_devcluster.py
+
 .PHONY: setup
 setup: uv packages ## Install uv and, as root on Debian, the packages that a node needs
 	uv sync --frozen
