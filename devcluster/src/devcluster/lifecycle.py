@@ -71,11 +71,11 @@ def down(cluster: Cluster, progress: Progress) -> bool:
 
     A cluster adopted by its kubeconfig is only forgotten.
     """
-    if not cluster.folder.exists():
-        return False
+    # The lock before the look: an `up` that is still building has no folder yet, and is to be waited for.
     with _locked(cluster, progress):
-        if cluster.folder.exists():
-            _clear(cluster)
+        if not cluster.folder.exists():
+            return False
+        _clear(cluster)
         return True
 
 

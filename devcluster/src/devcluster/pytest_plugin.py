@@ -40,8 +40,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Take this run's clusters down, if this is the process that started it."""
     if os.environ.get(OWNER) == str(os.getpid()):
         del os.environ[OWNER]
-        for level in ("control", "node"):
-            lifecycle.down(_own_cluster(level, str(os.getpid())), Progress.on_stderr())
+        for cluster in (_own_cluster(level, str(os.getpid())) for level in ("control", "node")):
+            if cluster.folder.exists():
+                lifecycle.down(cluster, Progress.on_stderr())
 
 
 def _own_cluster(level: str, owner: str) -> Cluster:
