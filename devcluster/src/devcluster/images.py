@@ -81,15 +81,19 @@ def _canonical(name: str) -> str:
 
 
 def _provide_base(name: str, progress: Progress) -> None:
-    with locked("images"):
-        if _image_exists(name):
-            return
-        if name == DEBIAN:
-            with progress.step("image", f"base {name} from Debian's packages", expected="about 2 min"):
-                _bootstrap_debian()
-            return
-    _provide_base(DEBIAN, progress)
-    with locked("images"), progress.step("image", f"base {name} on {DEBIAN}", expected="about 1 min"):
+    with locked("images", lambda: progress.say("image", "waiting for another command on images …")):
+        _make_base(name, progress)
+
+
+def _make_base(name: str, progress: Progress) -> None:
+    if _image_exists(name):
+        return
+    if name == DEBIAN:
+        with progress.step("image", f"base {name} from Debian's packages", expected="about 1 min"):
+            _bootstrap_debian()
+        return
+    _make_base(DEBIAN, progress)
+    with progress.step("image", f"base {name} on {DEBIAN}", expected="about 30 s"):
         _build_image(DOCKERFILES / "python" / "Dockerfile", name, DOCKERFILES / "python")
 
 
@@ -98,9 +102,8 @@ def _bootstrap_debian() -> None:
         root, context = Path(scratch) / "root", Path(scratch) / "context"
         context.mkdir()
         host.run([*_OWN_MOUNTS, "debootstrap", "--variant=minbase", "bookworm", root])
-        for leftovers in ("var/cache/apt/archives", "var/lib/apt/lists"):
-            for path in (root / leftovers).glob("*.deb" if "archives" in leftovers else "*_*"):
-                path.unlink()
+        for downloaded in (*root.glob("var/cache/apt/archives/*.deb"), *root.glob("var/lib/apt/lists/*_*")):
+            downloaded.unlink()
         host.run(["tar", "--create", "--numeric-owner", f"--directory={root}", f"--file={context / 'root.tar'}", "."])
         _build_image(DOCKERFILES / "debian" / "Dockerfile", DEBIAN, context)
 
@@ -119,9 +122,8 @@ def _build_archive(dockerfile: Path, name: str, context: Path) -> Path:
 
 
 def _build_image(dockerfile: Path, name: str, context: Path) -> None:
-    _buildah(
-        "build", "--isolation=chroot", "--pull=never", "--layers", f"--file={dockerfile}", f"--tag={name}", str(context)
-    )
+    how = ("--isolation=chroot", "--pull=never", "--layers", "--force-rm")
+    _buildah("build", *how, f"--file={dockerfile}", f"--tag={name}", str(context))
 
 
 def _image_exists(name: str) -> bool:
