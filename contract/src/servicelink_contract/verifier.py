@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from servicelink_contract.rules import Protocol
-from servicelink_contract.wire import Rule, parse_rules, rules_to_json
+from servicelink_contract.wire import Rule, parse_rules, rules_to_json, take
 
 FORMAT = 1
 MAX_SHARDS = 8
@@ -108,15 +108,22 @@ def parse_verifier(shards: Sequence[str]) -> Verifier:
     try:
         parsed = sorted((json.loads(text, object_pairs_hook=_without_twins) for text in shards), key=_place)
         head = _common_head([shard["head"] for shard in parsed])
-        links = tuple(_parse_link(entry) for shard in parsed for entry in shard["links"])
-        return Verifier(head["service"], Mode(head["mode"]), head["header"], head["graphqlPath"], links)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise error if isinstance(error, VerifierError) else VerifierError(f"malformed: {error}") from error
+        return Verifier(
+            service=take(head, "service", str),
+            mode=Mode(head["mode"]),
+            header=take(head, "header", str),
+            graphql_path=take(head, "graphqlPath", str),
+            links=tuple(_parse_link(entry) for shard in parsed for entry in take(shard, "links", list)),
+        )
+    except VerifierError:
+        raise
+    # RecursionError: JSON nested deeper than any verifier is.
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise VerifierError(f"malformed: {error}") from error
 
 
 def _place(shard: Mapping[str, Any]) -> int:
-    place: int = shard["head"]["shard"]
-    return place
+    return take(shard["head"], "shard", int)
 
 
 def _common_head(heads: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def _common_head(heads: list[dict[str, Any]]) -> dict[str, Any]:
         raise VerifierError(f"the format is not {FORMAT}")
     if len({head["revision"] for head in heads}) > 1:
         raise VerifierError("the shards are of two revisions")
-    if [head["shard"] for head in heads] != list(range(first["of"])):
+    if [head["shard"] for head in heads] != list(range(take(first, "of", int))):
         raise VerifierError(f"{len(heads)} of {first['of']} shards are there")
     return first
 
@@ -176,12 +183,12 @@ def _parse_link(entry: dict[str, Any]) -> LinkEntry:
         raise VerifierError(f"unknown fields of a link: {sorted(unknown)}")
     protocol = Protocol(entry["protocol"])
     return LinkEntry(
-        link=entry["link"],
-        uid=entry["uid"],
-        port=entry["port"],
+        link=take(entry, "link", str),
+        uid=take(entry, "uid", str),
+        port=take(entry, "port", int),
         protocol=protocol,
         keys=tuple(_parse_key(key) for key in entry.get("keys", ())),
-        identity=entry.get("identity"),
+        identity=take(entry, "identity", str) if "identity" in entry else None,
         issued_after=_parse_time(entry["issuedAfter"]) if "issuedAfter" in entry else None,
         allow=parse_rules(protocol, entry["allow"]) if "allow" in entry else None,
         cap=parse_rules(protocol, entry["cap"]) if "cap" in entry else None,
@@ -197,7 +204,7 @@ def _parse_key(key: dict[str, str]) -> KeyEntry:
     if unknown := set(key) - {"kid", "sha256", "since", "notAfter"}:
         raise VerifierError(f"unknown fields of a key: {sorted(unknown)}")
     not_after = _parse_time(key["notAfter"]) if "notAfter" in key else None
-    return KeyEntry(key["kid"], key["sha256"], _parse_time(key["since"]), not_after)
+    return KeyEntry(take(key, "kid", str), take(key, "sha256", str), _parse_time(key["since"]), not_after)
 
 
 def _time_to_json(time: dt.datetime) -> str:

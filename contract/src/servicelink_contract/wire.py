@@ -1,18 +1,27 @@
 """Allow rules as JSON: the same fields as in the API."""
 
-from collections.abc import Sequence
-from typing import Any, assert_never
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, assert_never
 
 from servicelink_contract.paths import PathPattern, parse_pattern
 from servicelink_contract.rules import GraphQLRule, GrpcRule, OperationType, Protocol, RestRule
 
 Rule = RestRule | GrpcRule | GraphQLRule
+T = TypeVar("T")
 
 _FIELDS = {
     Protocol.REST: {"methods", "paths"},
     Protocol.GRPC: {"service", "methods"},
     Protocol.GRAPHQL: {"type", "operations", "fields"},
 }
+
+
+def take(source: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Answer a field that must be there and of exactly that type (True is no number); raises ValueError or KeyError."""
+    value = source[name]
+    if type(value) is not kind:
+        raise ValueError(f"{name} is no {kind.__name__}")
+    return value
 
 
 def rules_to_json(rules: Sequence[Rule]) -> list[dict[str, Any]]:
@@ -43,9 +52,9 @@ def _parse(protocol: Protocol, rule: dict[str, Any]) -> Rule:
         raise ValueError(f"unknown fields of a rule: {sorted(unknown)}")
     match protocol:
         case Protocol.REST:
-            return RestRule(_set(rule, "methods"), tuple(parse_pattern(text) for text in rule["paths"]))
+            return RestRule(_set(rule, "methods"), tuple(parse_pattern(text) for text in take(rule, "paths", list)))
         case Protocol.GRPC:
-            return GrpcRule(rule["service"], _set(rule, "methods"))
+            return GrpcRule(take(rule, "service", str), _set(rule, "methods"))
         case Protocol.GRAPHQL:
             return GraphQLRule(OperationType(rule["type"]), _set(rule, "operations"), _set(rule, "fields"))
         case _:
@@ -55,9 +64,10 @@ def _parse(protocol: Protocol, rule: dict[str, Any]) -> Rule:
 def _set(rule: dict[str, Any], name: str) -> frozenset[str] | None:
     if name not in rule:
         return None
-    if not isinstance(rule[name], list):
-        raise TypeError(f"{name} is no list")
-    return frozenset(rule[name])
+    names = take(rule, name, list)
+    if not all(type(one) is str for one in names):
+        raise ValueError(f"{name} is no list of names")
+    return frozenset(names)
 
 
 def _names(names: frozenset[str] | None) -> list[str] | None:
