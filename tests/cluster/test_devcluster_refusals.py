@@ -3,10 +3,12 @@
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from devcluster.cluster import Cluster
@@ -170,7 +172,14 @@ def test_an_unknown_component_is_answered_with_the_known_ones(devcluster: Devclu
     assert "name one of etcd, kube-apiserver, kube-controller-manager" in said.err
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"provider": "somebody"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "{}", "[]", '{"provider": "somebody"}', "[" * 100_000),
+        '{"provider": "native", "kubernetes_version": 5, "node": true, "audit": true}',
+    ],
+    ids=range(7),
+)
 def test_a_broken_record_is_a_cluster_that_was_not_finished(
     devcluster: Devcluster, cluster_name: str, text: str
 ) -> None:
@@ -206,6 +215,30 @@ def test_an_owner_that_is_not_running_is_refused(devcluster: Devcluster, cluster
 
     assert said.code == 1
     assert "there is no such process" in said.err
+
+
+def test_the_watcher_of_a_failed_up_spares_the_next_cluster(
+    devcluster: Devcluster, cluster_name: str, tmp_path: Path
+) -> None:
+    """It fails before there is a folder: at a build, for want of Go."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "bin").mkdir()
+    without_go = {"PATH": path_without(tmp_path / "bin", "go"), "XDG_CACHE_HOME": f"{tmp_path}/cache"}
+    with subprocess.Popen(["sleep", "300"]) as owner:
+        failed = devcluster("up", "--name", cluster_name, f"--while={owner.pid}", **without_go)
+        devcluster("down", "--name", cluster_name, XDG_CACHE_HOME=f"{tmp_path}/cache")
+        watchers = [process for process in psutil.process_iter() if f"--after={owner.pid}" in words(process)]
+        owner.kill()
+
+    assert failed.code == 1
+    assert not watchers
+
+
+def words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_another_kubeconfig_under_a_taken_name_is_refused(

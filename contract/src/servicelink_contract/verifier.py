@@ -91,7 +91,7 @@ def render_verifier(verifier: Verifier, *, shard_bytes: int = SHARD_BYTES) -> tu
     revision = hashlib.sha256("\n".join((_dump(head), *entries)).encode()).hexdigest()[:16]
     room = shard_bytes - len(_dump(head)) - 128
     groups = _fill(entries, room)
-    if len(groups) > MAX_SHARDS:
+    if len(groups) > MAX_SHARDS or any(len(entry.encode()) >= room for entry in entries):
         raise ValueError(f"{len(entries)} links do not fit into {MAX_SHARDS} shards of {shard_bytes} bytes")
     whole = {**head, "of": len(groups), "revision": revision}
     return tuple(_shard({**whole, "shard": place}, group) for place, group in enumerate(groups))
@@ -127,12 +127,16 @@ def _place(shard: Mapping[str, Any]) -> int:
 
 
 def _common_head(heads: list[dict[str, Any]]) -> dict[str, Any]:
+    """Answer what all heads say alike; they differ in their shard's place only."""
     first = heads[0]
     if any(head["format"] != FORMAT for head in heads):
         raise VerifierError(f"the format is not {FORMAT}")
-    if len({head["revision"] for head in heads}) > 1:
+    # An unknown field may be a restriction that this release cannot honour.
+    if unknown := set(first) - _HEAD_FIELDS:
+        raise VerifierError(f"unknown fields of a head: {sorted(unknown)}")
+    if any({**head, "shard": 0} != {**first, "shard": 0} for head in heads):
         raise VerifierError("the shards are of two revisions")
-    if [head["shard"] for head in heads] != list(range(take(first, "of", int))):
+    if take(first, "of", int) != len(heads) or [head["shard"] for head in heads] != list(range(len(heads))):
         raise VerifierError(f"{len(heads)} of {first['of']} shards are there")
     return first
 
@@ -174,6 +178,7 @@ def _link_to_json(entry: LinkEntry) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+_HEAD_FIELDS = {"format", "graphqlPath", "header", "mode", "of", "revision", "service", "shard"}
 _LINK_FIELDS = {"link", "uid", "port", "protocol", "keys", "identity", "issuedAfter", "allow", "cap"}
 
 
@@ -208,7 +213,7 @@ def _parse_key(key: dict[str, str]) -> KeyEntry:
 
 
 def _time_to_json(time: dt.datetime) -> str:
-    return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(dt.UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def _parse_time(text: str) -> dt.datetime:

@@ -19,6 +19,9 @@ from devcluster.errors import DevclusterError
 from devcluster.programs import CONTROL_PLANE_PROGRAMS, NODE_PROGRAMS, TOOLS, kubernetes_versions, programs
 from devcluster.progress import Progress
 
+# The kernel's own limit on 64 bits.
+MAX_PID = 2**22
+
 
 class Commands(click.Group):
     """A group whose commands end with the mend instead of a stack trace when its user can mend something."""
@@ -79,7 +82,7 @@ def main() -> None:
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Use the cluster of this file's current context.")
 @click.option("--audit", is_flag=True, help="Keep the API server's audit log, so that calls can be counted.")
 @click.option(
-    "--while", "while_pid", type=click.IntRange(min=1), metavar="PID", help="Take it down at this process's end."
+    "--while", "while_pid", type=click.IntRange(1, MAX_PID), metavar="PID", help="Take it down at this process's end."
 )
 def up(
     *,
@@ -111,7 +114,7 @@ def up(
 @main.command()
 @name_option
 @click.option("--all", "every", is_flag=True, help="Every cluster of this user.")
-@click.option("--after", type=int, metavar="PID", help="Wait until that process has ended.")
+@click.option("--after", type=click.IntRange(1, MAX_PID), metavar="PID", help="Wait until that process has ended.")
 def down(*, cluster: Cluster, every: bool, after: int | None) -> None:
     """Take a cluster down; nothing of it stays."""
     if after is not None:

@@ -75,8 +75,9 @@ class Cluster:
         """Answer what stands here, or None where nothing was finished."""
         try:
             fields = json.loads((self.folder / "cluster.json").read_text())
-            return Record(**{**fields, "provider": Provider(fields["provider"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            record = Record(**{**fields, "provider": Provider(fields["provider"])})
+            return record if isinstance(record.kubernetes_version, str) else None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             # None, or none that this release wrote: whatever stands there is not known to be finished.
             return None
 

@@ -60,12 +60,13 @@ def build_from_program(program: Path, name: str) -> Path:
 
 def _bases_of(dockerfile: Path) -> list[str]:
     """Answer what the FROM lines name, without stages of the file itself."""
-    with BytesIO(dockerfile.read_bytes()) as content:
+    # Comments may be in any encoding; what is asked for here is ASCII.
+    with BytesIO(dockerfile.read_text(errors="replace").encode()) as content:
         parser = DockerfileParser(fileobj=content)  # type: ignore[arg-type] # the stub says text; it reads bytes
         named = list(parser.parent_images)
         lines = [line["value"].split() for line in parser.structure if line["instruction"] == "FROM"]
-    stages = {words[-1] for words in lines if "AS" in map(str.upper, words[:-1])}
-    bases = [name for name in named if name not in stages and name != "scratch"]
+    stages = {words[-1].lower() for words in lines if "AS" in map(str.upper, words[:-1])}
+    bases = [name for name in named if name.lower() not in stages and name != "scratch"]
     for name in bases:
         if _canonical(name) not in BASES:
             raise DevclusterError(

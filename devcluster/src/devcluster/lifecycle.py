@@ -58,6 +58,8 @@ def up(cluster: Cluster, wish: Wish, progress: Progress) -> Record:
         if cluster.folder.exists():
             progress.say("cluster", f"clearing what an earlier '{cluster.name}' left behind")
             _clear(cluster)
+        # A failed `up` may have left its watcher, which must not take this one down.
+        processes.end_all(cluster.folder)
         if wish.owner is not None:
             # Before anything starts: an owner killed half way must not leave half a cluster behind.
             _down_when_ended(cluster, wish.owner)
@@ -74,6 +76,7 @@ def down(cluster: Cluster, progress: Progress) -> bool:
     # The lock before the look: an `up` that is still building has no folder yet, and is to be waited for.
     with _locked(cluster, progress):
         if not cluster.folder.exists():
+            processes.end_all(cluster.folder)
             return False
         _clear(cluster)
         return True

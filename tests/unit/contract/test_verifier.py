@@ -93,6 +93,18 @@ def test_more_links_than_eight_shards_hold_are_an_error_not_a_loss() -> None:
         render_verifier(many(200), shard_bytes=2048)
 
 
+def test_a_link_that_fits_no_shard_is_an_error() -> None:
+    with pytest.raises(ValueError, match="1 links do not fit"):
+        render_verifier(replace(WHOLE, links=(replace(REST, uid="u" * 1000),)), shard_bytes=500)
+
+
+def test_shards_that_disagree_are_no_verifier() -> None:
+    first, *rest = render_verifier(many(100), shard_bytes=4096)
+
+    with pytest.raises(VerifierError, match="two revisions"):
+        parse_verifier([first.replace('"mode":"Audit"', '"mode":"Enforce"'), *rest])
+
+
 def test_a_missing_shard_is_no_verifier() -> None:
     shards = render_verifier(many(100), shard_bytes=4096)
 
@@ -132,6 +144,8 @@ def test_no_shard_at_all_is_no_verifier() -> None:
         ('"port":8080', '"port":true'),
         ('"header":"x-service-auth"', '"header":["x-service-auth"]'),
         ('"of":1', '"of":1e999'),
+        ('"of":1', '"of":1000000000000'),
+        ('"format":1', '"format":1,"only":"Tuesdays"'),
         ('"methods":["GET","POST"]', '"methods":[["GET"]]'),
         ('"paths":["/v1/charges/*"', '"paths":[7'),
         ('"kid":"k6P1AAAA"', '"kid":null'),
