@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.cluster import Cluster
+from devcluster.cluster import Cluster, Provider, Record
 from devcluster.errors import DevclusterError
 from devcluster.network import SLOTS, NodeNetwork, interface_of
 
@@ -36,3 +36,9 @@ def test_the_name_of_an_interface_fits_the_kernel() -> None:
     """IFNAMSIZ leaves 15 characters."""
     assert len(interface_of(Path("/a/b/c"))) <= 15
     assert interface_of(Path("/a/b/c")) != interface_of(Path("/a/b/d"))
+
+
+def test_tools_for_a_cluster_that_others_run_do_not_depend_on_its_version() -> None:
+    """Theirs may be one that nothing is pinned for here."""
+    assert Record(Provider.KUBECONFIG, "1.20.15", node=True, audit=False).built_version is None
+    assert Record(Provider.NATIVE, "1.36.3", node=True, audit=False).built_version == "1.36.3"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from devcluster import host, kubeconfig
+from devcluster import kubeconfig
 from devcluster.cluster import Cluster
 
 LIFETIME = "12h"
@@ -13,10 +13,5 @@ def service_account_kubeconfig(cluster: Cluster, namespace: str, name: str) -> P
 
     Raises DevclusterError with the API server's words when there is no such ServiceAccount.
     """
-    token = host.run(
-        [
-            *(cluster.bin / "kubectl", f"--kubeconfig={cluster.kubeconfig}", "create", "token", name),
-            *(f"--namespace={namespace}", f"--duration={LIFETIME}"),
-        ]
-    )
+    token = cluster.kubectl("create", "token", name, f"--namespace={namespace}", f"--duration={LIFETIME}")
     return kubeconfig.for_token(cluster.folder / "accounts" / f"{namespace}.{name}", cluster.kubeconfig, token.strip())

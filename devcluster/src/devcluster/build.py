@@ -22,10 +22,13 @@ DISK_FOR_A_BUILD = 6 * 2**30
 
 
 class Programs:
-    """The programs for one Kubernetes version, found or built when asked for."""
+    """The programs for one Kubernetes version (None: the newest), found or built when asked for."""
 
-    def __init__(self, kubernetes_version: str, progress: Progress, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, kubernetes_version: str | None, progress: Progress, environ: Mapping[str, str] = os.environ
+    ) -> None:
         known = kubernetes_versions()
+        kubernetes_version = kubernetes_version or known[0]
         if kubernetes_version not in known:
             raise DevclusterError(
                 f"Kubernetes {kubernetes_version} has no committed go.mod here",

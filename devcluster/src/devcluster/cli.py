@@ -160,8 +160,7 @@ def kubeconfig(*, cluster: Cluster, service_account: str | None) -> None:
 def env(*, cluster: Cluster) -> None:
     """Print shell lines that put kubectl, helm and KUBECONFIG in place: eval "$(python -m devcluster env)"."""
     record = cluster.require_record()
-    version = record.kubernetes_version if record.provider is Provider.NATIVE else kubernetes_versions()[0]
-    cluster.put_program("helm", Programs(version, Progress.on_stderr()).find("helm"))
+    cluster.put_program("helm", Programs(record.built_version, Progress.on_stderr()).find("helm"))
     click.echo(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
     click.echo(f'export PATH={shlex.quote(str(cluster.bin))}:"$PATH"')
 
@@ -180,7 +179,7 @@ def load(*, cluster: Cluster, archive: Path) -> None:
 @click.option("--tools", is_flag=True, help="The tools for tests and releases as well.")
 def build(*, kubernetes_version: str | None, tools: bool) -> None:
     """Build the programs of both levels and print where each is."""
-    found = Programs(kubernetes_version or kubernetes_versions()[0], Progress.on_stderr())
+    found = Programs(kubernetes_version, Progress.on_stderr())
     for name in dict.fromkeys((*CONTROL_PLANE_PROGRAMS, *NODE_PROGRAMS, *(TOOLS if tools else ()))):
         click.echo(found.find(name))
 
@@ -190,7 +189,7 @@ def build(*, kubernetes_version: str | None, tools: bool) -> None:
 @click.argument("name", type=click.Choice(sorted(programs(kubernetes_versions()[0]))))
 def tool(*, kubernetes_version: str | None, name: str) -> None:
     """Print the path of one program, built on first use."""
-    click.echo(Programs(kubernetes_version or kubernetes_versions()[0], Progress.on_stderr()).find(name))
+    click.echo(Programs(kubernetes_version, Progress.on_stderr()).find(name))
 
 
 @main.command()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from devcluster import host
 from devcluster.errors import DevclusterError
 from devcluster.paths import clusters_folder
 
@@ -36,6 +37,11 @@ class Record:
     kubernetes_version: str
     node: bool
     audit: bool
+
+    @property
+    def built_version(self) -> str | None:
+        """The Kubernetes that was built here for the cluster; None where others run it, at a version of their own."""
+        return self.kubernetes_version if self.provider is Provider.NATIVE else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,10 @@ class Cluster:
         """Answer whether that provider runs the cluster, or was about to."""
         path = self.folder / "provider"
         return path.exists() and path.read_text() == provider
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as the administrator and answer its output; raises DevclusterError with what it said."""
+        return host.run([self.bin / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments], stdin=stdin)
 
     def put_program(self, name: str, path: Path) -> Path:
         """Give the cluster a program of its own: a hard link where the file system allows it, else a copy.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from devcluster import host, kubeconfig, pki, processes
+from devcluster import kubeconfig, pki, processes
 from devcluster.cluster import Cluster
 from devcluster.ports import reserved
 from devcluster.processes import Component
@@ -97,7 +97,8 @@ class ControlPlane:
             with self._progress.step("controllers", "starting", done="ready"):
                 self.start_controller("kube-controller-manager", controllers, self._controller_flags())
                 # Its health says little: without this ServiceAccount no Pod can be created yet.
-                self._kubectl("wait", "--for=create", "serviceaccount/default", "--namespace=default", "--timeout=60s")
+                account = ("serviceaccount/default", "--namespace=default")
+                self._cluster.kubectl("wait", "--for=create", *account, "--timeout=60s")
 
     def credentials(self, name: str, *, user: str, groups: Sequence[str] = ()) -> Path:
         """Write a kubeconfig for that user into the cluster's folder; answers its path."""
@@ -127,9 +128,6 @@ class ControlPlane:
         ]
         component = processes.start(self._cluster.folder, program, argv)
         self._wait(component, f"https://{LOOPBACK}:{port}/healthz", self.certificates.cluster)
-
-    def _kubectl(self, *arguments: str) -> None:
-        host.run([self._cluster.bin / "kubectl", f"--kubeconfig={self._cluster.kubeconfig}", *arguments])
 
     def _start_etcd(self, clients: int, peers: int) -> None:
         authority = self.certificates.etcd

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import psutil
 
-from devcluster import foreign, host, native, node, processes
+from devcluster import foreign, native, node, processes
 from devcluster.build import Programs
 from devcluster.cluster import Cluster, Provider, Record
 from devcluster.errors import DevclusterError
 from devcluster.paths import locked
-from devcluster.programs import kubernetes_versions
 from devcluster.progress import Progress
 
 
@@ -43,8 +42,7 @@ def up(cluster: Cluster, wish: Wish, progress: Progress) -> Record:
     Raises DevclusterError when the running one lacks what is wished, or when a step fails.
     """
     # A cluster that others run has a version of its own; the programs for it are then tools only.
-    own_version = wish.kubernetes_version if wish.provider is Provider.NATIVE else None
-    programs = Programs(own_version or kubernetes_versions()[0], progress)
+    programs = Programs(wish.kubernetes_version if wish.provider is Provider.NATIVE else None, progress)
     with _locked(cluster, progress):
         running = _running(cluster)
         if running:
@@ -197,7 +195,5 @@ def kubectl_for(programs: Programs) -> Path:
 
 
 def _server_version(cluster: Cluster) -> str:
-    answer = json.loads(
-        host.run([cluster.bin / "kubectl", "get", "--raw=/version", f"--kubeconfig={cluster.kubeconfig}"])
-    )
+    answer = json.loads(cluster.kubectl("get", "--raw=/version"))
     return str(answer["gitVersion"]).removeprefix("v")

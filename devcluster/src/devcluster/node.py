@@ -71,7 +71,7 @@ class Node:
         with self._progress.step("kubelet", "starting", done=f"{self.name} is Ready"):
             self._start_kubelet(control_plane)
             self._start_kube_proxy(control_plane)
-            self._kubectl("apply", "--filename=-", stdin=self._render("system.yaml"))
+            self._cluster.kubectl("apply", "--filename=-", stdin=self._render("system.yaml"))
             self._wait_for("node", f"node/{self.name}", "--for=create")
             self._wait_for("node", f"node/{self.name}", "--for=condition=Ready")
         with self._progress.step("dns", "waiting for CoreDNS", done="answers"):
@@ -88,7 +88,9 @@ class Node:
     def _start_containerd(self) -> None:
         (self._folder / "cni").mkdir()
         (self._folder / "cni" / "pods.conflist").write_text(self._render("pods.conflist"))
-        (self._folder / "containerd.toml").write_text(self._render("containerd.toml"))
+        # An overlay cannot lie on another overlay, which is what a container's own disk usually is.
+        snapshotter = "overlayfs" if host.overlay_works(self._folder) else "native"
+        (self._folder / "containerd.toml").write_text(self._render("containerd.toml", snapshotter=snapshotter))
         containerd = self._start_inside("containerd", [f"--config={INSIDE / 'node' / 'containerd.toml'}"])
         version = [*ctr(self._cluster), "version"]
         processes.wait_ready(containerd, lambda: host.succeeds(version), deadline=READY_DEADLINE)
@@ -116,26 +118,21 @@ class Node:
         (self._folder / "kube-proxy.yaml").write_text(self._render("kube-proxy.yaml"))
         self._start_inside("kube-proxy", [f"--config={INSIDE / 'node' / 'kube-proxy.yaml'}"])
 
-    def _render(self, manifest: str) -> str:
-        # An overlay cannot lie on another overlay, which is what a container's own disk usually is.
-        snapshotter = "overlayfs" if host.overlay_works(self._folder) else "native"
+    def _render(self, manifest: str, **more: str) -> str:
         return string.Template((PACKAGE / "manifests" / manifest).read_text()).substitute(
             inside=INSIDE,
             node=self.name,
             dns=self.network.dns,
             pods=self.network.pods,
             cgroup=cgroups.group_name(self._cluster.folder),
-            snapshotter=snapshotter,
             pause_image=self._images["pause"],
             coredns_image=self._images["coredns"],
+            **more,
         )
-
-    def _kubectl(self, *arguments: str, stdin: str | None = None) -> None:
-        host.run([self._cluster.bin / "kubectl", f"--kubeconfig={self._cluster.kubeconfig}", *arguments], stdin=stdin)
 
     def _wait_for(self, what: str, *arguments: str) -> None:
         try:
-            self._kubectl("wait", f"--timeout={READY_DEADLINE:.0f}s", *arguments)
+            self._cluster.kubectl("wait", f"--timeout={READY_DEADLINE:.0f}s", *arguments)
         except DevclusterError as error:
             log = processes.log_path(self._cluster.folder, "kubelet")
             raise DevclusterError(

@@ -58,7 +58,7 @@ class Client:
     def _run(self, program: str, arguments: tuple[str, ...], stdin: str | None) -> str:
         path = self.cluster.bin / program
         if not path.exists():
-            version = self.cluster.require_record().kubernetes_version
+            version = self.cluster.require_record().built_version
             self.cluster.put_program(program, Programs(version, Progress.on_stderr()).find(program))
         words = [str(path), f"--kubeconfig={self.kubeconfig}", *arguments]
         done = subprocess.run(words, input=stdin or "", capture_output=True, text=True, check=False)
