@@ -1,7 +1,7 @@
 """The binding: what a client is handed, as the keys of one Secret, mounted as one file each.
 
 The names follow the Service Binding specification (servicebinding.io, 1.1, "Well-known Secret Entries"), so that
-libraries which know it find what they look for. `link.json` holds what an SDK reads beside: names, time limits, retries.
+libraries which know it find what they look for. `link.json` holds what an SDK reads beside: names, limits, retries.
 """
 
 import json
@@ -48,7 +48,7 @@ class LinkDocumentError(ValueError):
 class LinkDocument:
     """What `link.json` says: names as namespace/name; `timeout` and `breaker_open_for` in seconds.
 
-    `timeout` bounds a whole call, `retries` counts further attempts, `breaker_failures` consecutive failures. `registry`
+    `timeout` bounds a whole call, `retries` counts further attempts, `breaker_failures` failures in a row. `registry`
     is the address (host:port) and `registry_ca` the PEM bundle of the registry, None where there is none.
     """
 
@@ -74,8 +74,7 @@ def parse_link_document(text: str) -> LinkDocument:
     """
     try:
         found: dict[str, Any] = json.loads(text)
-        if found["format"] != LINK_FORMAT:
-            raise LinkDocumentError(f"format {found['format']!r} is not {LINK_FORMAT}")
+        _require_format(found["format"])
         return LinkDocument(
             link=take(found, "link", str),
             server=take(found, "server", str),
@@ -90,6 +89,11 @@ def parse_link_document(text: str) -> LinkDocument:
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise LinkDocumentError(f"malformed: {error}") from error
+
+
+def _require_format(value: object) -> None:
+    if value != LINK_FORMAT:
+        raise LinkDocumentError(f"format {value!r} is not {LINK_FORMAT}")
 
 
 def _seconds(found: dict[str, Any], name: str) -> float:
