@@ -83,6 +83,7 @@ class Reason(StrEnum):
     AUTHORITY_NOT_READY = "AuthorityNotReady"
     FORBIDDEN = "Forbidden"
     # Injected.
+    INJECTING = "Injecting"
     INJECTION_CONFLICT = "InjectionConflict"
     # RolledOut.
     ROLLOUT_PENDING = "RolloutPending"
@@ -126,7 +127,9 @@ REASONS: dict[Reason, Meaning] = {
     Reason.RESOLVED: Meaning((_C.RESOLVED,), "Client, server and port are found."),
     Reason.ISSUED: Meaning((_C.ISSUED,), "The current credential stands on both ends."),
     Reason.INJECTED: Meaning((_C.INJECTED,), "The client's pod template carries the binding."),
-    Reason.NOT_REQUESTED: Meaning((_C.INJECTED,), "binding.inject is None: you reference the binding Secret yourself."),
+    Reason.NOT_REQUESTED: Meaning(
+        (_C.INJECTED, _C.ROLLED_OUT), "binding.inject is None: you reference the binding Secret yourself."
+    ),
     Reason.ROLLED_OUT: Meaning((_C.ROLLED_OUT,), "The client's Pods run the template that carries the binding."),
     Reason.ENFORCED: Meaning((_C.ENFORCED,), "The server refuses calls without a link."),
     Reason.SERVING: Meaning((_C.HEALTHY,), "The last probes or calls were good."),
@@ -169,7 +172,10 @@ REASONS: dict[Reason, Meaning] = {
         "Consent is given, but not for this kind of credential, protocol or rotation interval.",
         "Change the link to what the policy allows, or ask its owner to allow more.",
     ),
-    Reason.NOT_EVALUATED: Meaning((_C.RESOLVED,), "Without consent the server is not looked at."),
+    Reason.NOT_EVALUATED: Meaning(
+        (_C.PERMITTED, _C.RESOLVED, _C.ISSUED, _C.INJECTED, _C.ROLLED_OUT, _C.ENFORCED),
+        "Not looked at, because a condition before it does not hold; without consent the server is not looked at.",
+    ),
     Reason.CLIENT_NOT_FOUND: Meaning(
         (_C.RESOLVED,),
         "There is no such workload in the link's namespace.",
@@ -213,6 +219,10 @@ REASONS: dict[Reason, Meaning] = {
         "The API server refused the operator a write.",
         "Give the operator the right that the message names, or remove the policy that forbids it.",
     ),
+    Reason.INJECTING: Meaning(
+        (_C.INJECTED,),
+        "The client's template gets the binding once all of the client's links have their keys, so that it rolls once.",
+    ),
     Reason.INJECTION_CONFLICT: Meaning(
         (_C.INJECTED,),
         "The client's template already uses a name or path that the binding needs, or that nobody may set.",
@@ -243,7 +253,8 @@ REASONS: dict[Reason, Meaning] = {
         (_C.ENFORCED,), "What checks the server's calls reports an error.", "Look at the server's log."
     ),
     Reason.NOT_SERVED: Meaning(
-        (_C.HEALTHY, _C.ROTATED), "This release does not probe or rotate yet; the settings have no effect."
+        (_C.HEALTHY, _C.ROTATED, _C.ENFORCED),
+        "This release does not probe or rotate yet, nor hears from servers whether they check calls.",
     ),
     Reason.NO_TRAFFIC: Meaning((_C.HEALTHY,), "Nobody probes or calls, so nothing is known."),
     Reason.DNS_FAILED: Meaning((_C.HEALTHY,), "The server's name does not resolve.", "Look at the cluster's DNS."),

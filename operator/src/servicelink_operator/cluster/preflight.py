@@ -1,0 +1,162 @@
+"""What must be there before the operator can do its work: the CRDs, its rights, the admission policies that guard it.
+
+Each check answers words for the readiness page, naming what is missing and how to mend it; none changes anything.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from servicelink_core.api import names
+from servicelink_operator.cluster.api import Api, Object
+from servicelink_operator.cluster.errors import ForbiddenError, NotFoundError
+from servicelink_operator.cluster.kinds import (
+    ACCESS_REVIEW,
+    ADMISSION_POLICY,
+    ADMISSION_POLICY_BINDING,
+    CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
+    LEASE,
+    NAMESPACE,
+    SECRET,
+    SERVICE,
+    SERVICE_LINK,
+    SERVICE_LINK_POLICY,
+    WORKLOADS,
+    Kind,
+)
+
+# Fields that this release writes or decides by; an older CRD would prune them without a word.
+_FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    SERVICE_LINK: (
+        "spec.client.name",
+        "spec.server.name",
+        "spec.rotation.overlap",
+        "spec.binding.secretName",
+        "status.observedGeneration",
+        "status.mode",
+        "status.credential.previous.id",
+        "status.conditions",
+    ),
+    SERVICE_LINK_POLICY: (
+        "spec.services",
+        "spec.mode",
+        "spec.allowFrom",
+        "spec.revokedKids",
+        "status.observedGeneration",
+        "status.linkCount",
+        "status.conditions",
+    ),
+}
+_MEND_CRDS = "install the CRDs of this release: kubectl apply --server-side -f crds/"
+_OBSERVE = ("get", "list", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One thing that the operator must be allowed to do, in every namespace unless one is named."""
+
+    verb: str
+    kind: Kind
+    subresource: str = ""
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        group = f".{self.kind.group}" if self.kind.group else ""
+        tail = f"/{self.subresource}" if self.subresource else ""
+        return f"{self.verb} {self.kind.plural}{group}{tail}" + (f" in {self.namespace}" if self.namespace else "")
+
+
+def wants_rights(lease_namespace: str) -> tuple[Right, ...]:
+    """Answer the rights that the operator needs: what the chart's roles must grant."""
+    return (
+        *(Right(verb, kind) for kind in (SERVICE_LINK, SERVICE_LINK_POLICY) for verb in _OBSERVE),
+        *(Right("patch", kind, "status") for kind in (SERVICE_LINK, SERVICE_LINK_POLICY)),
+        *(Right(verb, kind) for kind in (SERVICE, NAMESPACE) for verb in _OBSERVE),
+        *(Right(verb, CONFIG_MAP) for verb in (*_OBSERVE, "create", "patch", "delete")),
+        # Neither get, list nor watch: see cluster/secrets.py.
+        *(Right(verb, SECRET) for verb in ("create", "patch", "delete")),
+        *(Right(verb, kind) for kind in WORKLOADS.values() for verb in (*_OBSERVE, "patch")),
+        *(Right(verb, LEASE, namespace=lease_namespace) for verb in ("get", "create", "patch")),
+    )
+
+
+async def observe_crds(api: Api) -> str | None:
+    """Answer what is wrong with the two CRDs, None when both are served as this release needs them."""
+    for kind, fields in _FIELDS.items():
+        name = f"{kind.plural}.{kind.group}"
+        try:
+            found = await api.read(CUSTOM_RESOURCE_DEFINITION, None, name)
+        except NotFoundError:
+            return f"CRD {name} is not installed; {_MEND_CRDS}"
+        except ForbiddenError:
+            return f"CRD {name} may not be read; grant the operator get on customresourcedefinitions"
+        if problem := find_crd_problem(found, fields):
+            return f"CRD {name} {problem}"
+    return None
+
+
+def find_crd_problem(definition: Object, fields: tuple[str, ...]) -> str | None:
+    """Answer in words why a CustomResourceDefinition does not serve this release, None when it does."""
+    conditions = {one["type"]: one["status"] for one in definition.get("status", {}).get("conditions", ())}
+    if conditions.get("Established") != "True":
+        return "is not established yet; if that stays so, kubectl describe it"
+    served = [one for one in definition["spec"]["versions"] if one["name"] == names.VERSION and one["served"]]
+    if not served:
+        return f"does not serve {names.VERSION}; {_MEND_CRDS}"
+    schema = served[0].get("schema", {}).get("openAPIV3Schema", {})
+    missing = [path for path in fields if not _has_field(schema, path)]
+    if _property(schema, "status").get("default") != {"observedGeneration": -1}:
+        missing.append("the default of status")
+    return f"is of another release, it lacks {', '.join(missing)}; {_MEND_CRDS}" if missing else None
+
+
+async def observe_rights(api: Api, lease_namespace: str = "default") -> tuple[str, ...]:
+    """Answer the rights that are missing, as `patch deployments.apps`; empty when all are there."""
+    wanted = wants_rights(lease_namespace)
+    allowed = await asyncio.gather(*(_is_allowed(api, right) for right in wanted))
+    return tuple(str(right) for right, is_allowed in zip(wanted, allowed, strict=True) if not is_allowed)
+
+
+async def observe_guards(api: Api, prefix: str) -> str | None:
+    """Answer what is wrong with the admission policy that fences the operator's rights on Secrets, None if nothing."""
+    name = f"{prefix}-guard-secrets"
+    mend = "install it with the chart (guards.enabled), or run with --require-guards=false"
+    try:
+        policy = await api.read(ADMISSION_POLICY, None, name)
+        binding = await api.read(ADMISSION_POLICY_BINDING, None, name)
+    except NotFoundError:
+        return f"GuardMissing: there is no ValidatingAdmissionPolicy {name} with a binding of that name; {mend}"
+    except ForbiddenError:
+        return f"GuardMissing: {name} may not be read; grant the operator get on it and its binding"
+    if policy["spec"].get("failurePolicy", "Fail") != "Fail":
+        return f"GuardMissing: {name} does not fail closed (failurePolicy); {mend}"
+    actions = binding["spec"].get("validationActions") or ()
+    if binding["spec"].get("policyName") != name or "Deny" not in actions:
+        return f"GuardMissing: the binding {name} does not deny by the policy of that name; {mend}"
+    return None
+
+
+async def _is_allowed(api: Api, right: Right) -> bool:
+    attributes = {
+        "verb": right.verb,
+        "group": right.kind.group,
+        "resource": right.kind.plural,
+        "subresource": right.subresource,
+        "namespace": right.namespace,
+    }
+    review = {"apiVersion": ACCESS_REVIEW.api_version, "kind": ACCESS_REVIEW.kind}
+    answer = await api.create(ACCESS_REVIEW, None, {**review, "spec": {"resourceAttributes": attributes}})
+    return bool(answer["status"]["allowed"])
+
+
+def _has_field(schema: Mapping[str, Any], path: str) -> bool:
+    for name in path.split("."):
+        schema = _property(schema, name)
+    return bool(schema)
+
+
+def _property(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = schema.get("properties", {}).get(name, {})
+    return found

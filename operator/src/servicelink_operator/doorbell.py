@@ -1,0 +1,80 @@
+"""kopf: the process. It logs in, handles signals, starts the operator and ends it; it watches nothing.
+
+Our informers ring the queue. A watch of kopf's beside them would ring keys whose news is not in our caches yet, so the
+informers would have to ring all the same, and it would cost a second stream of every object
+(docs/decisions/0006-informers-ring.md).
+"""
+
+import asyncio
+from typing import Any
+
+import kopf
+import structlog
+
+from servicelink_operator.cluster.api import Api
+from servicelink_operator.cluster.connection import Connection, open_connection
+from servicelink_operator.cluster.lease import LeaseLostError
+from servicelink_operator.runtime import Operator
+from servicelink_operator.settings import Settings
+
+log = structlog.get_logger("servicelink.operator")
+
+
+class Doorbell:
+    """The operator as kopf's start-up and clean-up activities see it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.failed = False
+
+    async def run(self) -> None:
+        """Run until a signal, or until the operator ends by itself (`failed` is then true)."""
+        await kopf.operator(
+            registry=self._registry(),
+            settings=_kopf_settings(),
+            standalone=True,
+            clusterwide=True,
+            stop_flag=self._stop,
+        )
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.startup(registry=registry)(self._start)
+        kopf.on.cleanup(registry=registry)(self._end)
+        kopf.on.login(registry=registry)(self._login)
+        return registry
+
+    async def _start(self, **_: Any) -> None:
+        self._connection = await open_connection(self._settings.kubeconfig)
+        api = Api(self._connection, frozen=self._settings.freeze)
+        self._task = asyncio.create_task(Operator(self._settings, api).run(), name="servicelink")
+        self._task.add_done_callback(self._ended)
+
+    async def _login(self, **_: Any) -> kopf.AiohttpSession:
+        """Hand kopf the session that the operator's own calls go through, so that there is one login."""
+        assert self._connection is not None
+        return kopf.AiohttpSession(server=self._connection.base, aiohttp_session=self._connection.session)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed = True
+            lost = isinstance(error, BaseExceptionGroup) and error.subgroup(LeaseLostError) is not None
+            log.error("lease_lost" if lost else "operator_failed", exc_info=None if lost else error)
+        self._stop.set()
+
+    async def _end(self, **_: Any) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._connection is not None:
+            await self._connection.end()
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    return settings

@@ -1,0 +1,1 @@
+"""Observe, plan, apply, settle: the loop around the core."""

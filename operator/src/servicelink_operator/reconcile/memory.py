@@ -1,0 +1,75 @@
+"""What lives in memory only: what Secrets said (they are not watched), what the API server refused, and pacing.
+
+All of it can be lost at any time: it is read again, asked again, or waited for again.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from servicelink_core.api.links import ServiceRef
+from servicelink_core.rotation import BindingFacts, SecretView
+from servicelink_operator.reconcile.keys import Key
+
+SERVER_PAUSE = 1.0
+WORKLOAD_QUIET = 0.3
+WORKLOAD_PATIENCE = 3.0
+STATUS_PATIENCE = 2.0
+
+
+@dataclass(slots=True)
+class Memory:
+    """Facts by link UID; refusals by key; times in seconds of the event loop, except `read_at`."""
+
+    secrets: dict[str, SecretView | BindingFacts] = field(default_factory=dict)
+    read_at: dict[str, dt.datetime] = field(default_factory=dict)
+    refusals: dict[Key, str] = field(default_factory=dict)
+    conflicts: set[ServiceRef] = field(default_factory=set)
+    _unsettled: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _written: dict[Key, float] = field(default_factory=dict)
+    _rung: dict[Key, tuple[float, float]] = field(default_factory=dict)
+
+    def secret_of(self, uid: str) -> SecretView | BindingFacts:
+        """Answer what is known of a link's Secret."""
+        return self.secrets.get(uid, SecretView.UNREAD)
+
+    def forget_link(self, uid: str) -> None:
+        """Drop what is remembered of a link that is gone."""
+        for memory in (self.secrets, self.read_at, self._unsettled):
+            memory.pop(uid, None)
+
+    def status_pause(self, uid: str, generation: int, now: float) -> float:
+        """Answer how long to wait yet before a status without an outcome is written; 0 is now."""
+        known, since = self._unsettled.get(uid, (generation, now))
+        if known != generation:
+            since = now
+        self._unsettled[uid] = (generation, since)
+        return max(0.0, since + STATUS_PATIENCE - now)
+
+    def settled(self, uid: str) -> None:
+        """Remember that a link has its outcome."""
+        self._unsettled.pop(uid, None)
+
+    def server_pause(self, key: Key, now: float) -> float:
+        """Answer how long a server's next write must wait: the first goes at once, the others a second apart."""
+        return max(0.0, self._written.get(key, now - SERVER_PAUSE) + SERVER_PAUSE - now)
+
+    def server_written(self, key: Key, now: float) -> None:
+        """Remember when a server was written."""
+        self._written[key] = now
+
+    def ring_workload(self, key: Key, now: float) -> float:
+        """Note that a workload's key was rung, and answer when to look at it: after some quiet, but not for ever."""
+        first, _ = self._rung.get(key, (now, now))
+        self._rung[key] = (first, now)
+        return self.workload_pause(key, now)
+
+    def workload_pause(self, key: Key, now: float) -> float:
+        """Answer how long a workload must wait yet for quiet."""
+        if key not in self._rung:
+            return 0.0
+        first, last = self._rung[key]
+        return max(0.0, min(last + WORKLOAD_QUIET, first + WORKLOAD_PATIENCE) - now)
+
+    def workload_looked_at(self, key: Key) -> None:
+        """Begin a new time of quiet."""
+        self._rung.pop(key, None)

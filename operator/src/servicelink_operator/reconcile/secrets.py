@@ -1,0 +1,163 @@
+"""Carrying out the next step on a link's binding Secret: the only place where keys are made, and held for a moment.
+
+Every step answers what the Secret says afterwards. A key's bytes stay inside one function call; they are in no log, no
+error and no attribute.
+"""
+
+import base64
+import datetime as dt
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from servicelink_contract.binding import BindingKey
+from servicelink_contract.key import ApiKey, MalformedKeyError, parse_key, render_key
+from servicelink_core.api.links import Link
+from servicelink_core.api.names import kid_secret_name
+from servicelink_core.link import Assessment
+from servicelink_core.render.binding import (
+    parse_facts,
+    render_candidate,
+    render_issued,
+    render_kid_secret,
+    render_publication,
+    render_refresh,
+    render_reissue,
+)
+from servicelink_core.render.content import content_hash, render_content
+from servicelink_core.rotation import BindingFacts, SecretStep, SecretView
+from servicelink_operator import telemetry
+from servicelink_operator.cluster.api import Api, Object, PatchType
+from servicelink_operator.cluster.errors import AlreadyExistsError, NotFoundError
+from servicelink_operator.cluster.kinds import SECRET
+from servicelink_operator.cluster.secrets import FOREIGN, read_secret
+
+_KID_LETTERS = string.ascii_letters + string.digits
+View = SecretView | BindingFacts
+
+
+def draw_key() -> ApiKey:
+    """Draw a key from the system's random source."""
+    kid = "".join(secrets.choice(_KID_LETTERS) for _ in range(8))
+    return render_key(kid, secrets.token_bytes(32))
+
+
+async def apply_step(api: Api, assessment: Assessment, view: View, now: dt.datetime) -> View:
+    """Carry out the assessment's step and answer what the Secret says then; raises ApiError."""
+    link = assessment.link
+    assert assessment.endpoint is not None
+    content = render_content(link, assessment.endpoint, assessment.posture.header)
+    match assessment.step:
+        case SecretStep.NONE:
+            return view
+        case SecretStep.READ:
+            return await observe_binding(api, link)
+        case SecretStep.CREATE | SecretStep.CREATE_CANDIDATE:
+            return await _issue(api, assessment, view, content, now)
+        case SecretStep.PUBLISH:
+            return await _publish(api, link, content, now)
+        case SecretStep.REFRESH:
+            assert isinstance(view, BindingFacts)
+            return await _refresh(api, link, view, content)
+        case SecretStep.COPY_TO_KID:
+            return await _copy_to_kid(api, link)
+
+
+async def observe_binding(api: Api, link: Link) -> View:
+    """Read a link's Secret back and answer what it says, by its marks and by its bytes."""
+    found = await read_secret(api, link.namespace, link.binding.secret_name)
+    if found is None:
+        return SecretView.ABSENT
+    return SecretView.FOREIGN if found is FOREIGN else _facts(found)
+
+
+async def _issue(api: Api, assessment: Assessment, view: View, content: Mapping[str, str], now: dt.datetime) -> View:  # noqa: PLR0917 (one call's whole context)
+    link, key = assessment.link, draw_key()
+    if isinstance(view, BindingFacts):
+        return await _patch(api, link, render_reissue(content, key, view.resource_version))
+    at_once = assessment.step is SecretStep.CREATE
+    body = render_issued(link, content, key, now) if at_once else render_candidate(link, content, key)
+    try:
+        created = await api.create(SECRET, link.namespace, body)
+    except AlreadyExistsError:
+        return await observe_binding(api, link)
+    telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="Published" if at_once else "Candidate")
+    return _facts(created)
+
+
+async def _publish(api: Api, link: Link, content: Mapping[str, str], now: dt.datetime) -> View:
+    found = await read_secret(api, link.namespace, link.binding.secret_name)
+    if found is None or found is FOREIGN:
+        return SecretView.ABSENT if found is None else SecretView.FOREIGN
+    key = _key_in(found, BindingKey.CANDIDATE)
+    facts = _facts(found)
+    if key is None or not isinstance(facts, BindingFacts) or facts.candidate_kid != key.kid:
+        return facts
+    published = await _patch(api, link, render_publication(content, key, facts.resource_version, now))
+    telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="Published")
+    return published
+
+
+async def _refresh(api: Api, link: Link, view: BindingFacts, content: Mapping[str, str]) -> View:
+    refreshed = await _patch(api, link, render_refresh(content, view.resource_version))
+    # The patch does not touch the Secret of the kid.
+    return replace(refreshed, kid_secret=view.kid_secret) if isinstance(refreshed, BindingFacts) else refreshed
+
+
+async def _copy_to_kid(api: Api, link: Link) -> View:
+    found = await read_secret(api, link.namespace, link.binding.secret_name)
+    if found is None or found is FOREIGN:
+        return SecretView.ABSENT if found is None else SecretView.FOREIGN
+    key, facts = _key_in(found, BindingKey.API_KEY), _facts(found)
+    if key is None or not isinstance(facts, BindingFacts):
+        return facts
+    try:
+        await api.create(SECRET, link.namespace, render_kid_secret(link, key))
+    except AlreadyExistsError:
+        copy = await read_secret(api, link.namespace, kid_secret_name(link.binding.secret_name, key.kid))
+        if copy is None or copy is FOREIGN or _key_in(copy, BindingKey.API_KEY) != key:
+            return SecretView.FOREIGN
+    return replace(facts, kid_secret=True)
+
+
+async def _patch(api: Api, link: Link, body: dict[str, Any]) -> View:
+    try:
+        answer = await api.patch(SECRET, link.namespace, link.binding.secret_name, body, content_type=PatchType.MERGE)
+    except NotFoundError:
+        return SecretView.ABSENT
+    return _facts(answer)
+
+
+def _facts(secret: Object) -> View:
+    """Answer what a Secret says; a key whose bytes are not those that were issued counts as lost."""
+    facts = parse_facts(secret)
+    if not isinstance(facts, BindingFacts):
+        return facts
+    current, candidate = _key_in(secret, BindingKey.API_KEY), _key_in(secret, BindingKey.CANDIDATE)
+    facts = replace(facts, content_hash=content_hash(_content_in(secret)))
+    if current is None or (current.kid, current.sha256) != (facts.kid, facts.sha256):
+        facts = replace(facts, kid=None, sha256=None, issued_at=None)
+    if candidate is None or (candidate.kid, candidate.sha256) != (facts.candidate_kid, facts.candidate_sha256):
+        facts = replace(facts, candidate_kid=None, candidate_sha256=None)
+    return facts
+
+
+_SECRET_KEYS = (BindingKey.API_KEY, BindingKey.API_KEY_ID, BindingKey.CANDIDATE)
+
+
+def _content_in(secret: Object) -> dict[str, str]:
+    data: Mapping[str, str] = secret.get("data") or {}
+    return {key: _decode(value) for key, value in data.items() if key not in _SECRET_KEYS}
+
+
+def _key_in(secret: Object, name: BindingKey) -> ApiKey | None:
+    try:
+        return parse_key(_decode((secret.get("data") or {})[name]))
+    except (KeyError, MalformedKeyError):
+        return None
+
+
+def _decode(value: str) -> str:
+    return base64.b64decode(value).decode("utf-8", errors="replace")
