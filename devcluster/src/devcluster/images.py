@@ -25,13 +25,19 @@ DOCKERFILES = Path(__file__).parent / "dockerfiles"
 DEBIAN = "debian:bookworm-slim"
 PYTHON = "python:3.11-slim-bookworm"
 BASES = (DEBIAN, PYTHON)
+TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
+# An empty folder in every image, so that what is mounted there while a step runs leaves nothing behind.
+MOUNT = Path("/mnt")
+# Where pip and uv look for whom to trust; what else asks OpenSSL follows the second, too.
+TRUST_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE")
 
 
 def build(dockerfile: Path, name: str, context: Path, progress: Progress) -> Path:
     """Build an image and answer its archive (docker-archive format), named after the image.
 
-    Base images that its FROM lines name are made first. Raises DevclusterError with buildah's last lines when a step
-    fails, or with the known names when a FROM line has another.
+    Its steps trust whom this host trusts, which the Dockerfile need not know and the image does not keep. Base images
+    that its FROM lines name are made first. Raises DevclusterError with buildah's last lines when a step fails, or with
+    the known names when a FROM line has another.
     """
     host.require_linux_root("building an image")
     host.require_programs(host.IMAGE_PACKAGES, "building an image")
@@ -39,8 +45,13 @@ def build(dockerfile: Path, name: str, context: Path, progress: Progress) -> Pat
         _provide_base(_canonical(base), progress)
         if base != _canonical(base):
             _buildah("tag", _canonical(base), base)
-    with progress.step("image", f"{name} from {dockerfile}"):
-        return _build_archive(dockerfile, name, context)
+    with progress.step("image", f"{name} from {dockerfile}"), tempfile.TemporaryDirectory() as scratch:
+        if not TRUSTED.exists():
+            return _build_archive(dockerfile, name, context)
+        trusting = Path(scratch) / "Dockerfile"
+        trusting.write_bytes(_declare_trust(dockerfile))
+        arguments = [f"--build-arg={variable}={MOUNT / TRUSTED.name}" for variable in TRUST_VARIABLES]
+        return _build_archive(trusting, name, context, [f"--volume={TRUSTED.parent}:{MOUNT}:ro", *arguments])
 
 
 def build_from_program(program: Path, name: str) -> Path:
@@ -60,13 +71,10 @@ def build_from_program(program: Path, name: str) -> Path:
 
 def _bases_of(dockerfile: Path) -> list[str]:
     """Answer what the FROM lines name, without stages of the file itself."""
-    # Comments may be in any encoding; what is asked for here is ASCII.
-    with BytesIO(dockerfile.read_text(errors="replace").encode()) as content:
-        parser = DockerfileParser(fileobj=content)  # type: ignore[arg-type] # the stub says text; it reads bytes
-        named = list(parser.parent_images)
-        lines = [line["value"].split() for line in parser.structure if line["instruction"] == "FROM"]
+    parser = _parser(dockerfile)
+    lines = [line["value"].split() for line in parser.structure if line["instruction"] == "FROM"]
     stages = {words[-1].lower() for words in lines if "AS" in map(str.upper, words[:-1])}
-    bases = [name for name in named if name.lower() not in stages and name != "scratch"]
+    bases = [name for name in parser.parent_images if name.lower() not in stages and name != "scratch"]
     for name in bases:
         if _canonical(name) not in BASES:
             raise DevclusterError(
@@ -74,6 +82,22 @@ def _bases_of(dockerfile: Path) -> list[str]:
                 mend=f"use one of {', '.join(BASES)}, or add a base to {DOCKERFILES}",
             )
     return bases
+
+
+def _parser(dockerfile: Path) -> DockerfileParser:
+    # Comments may be in any encoding; what is asked for here is ASCII.
+    content = BytesIO(dockerfile.read_text(errors="replace").encode())
+    return DockerfileParser(fileobj=content)  # type: ignore[arg-type] # the stub says text; it reads bytes
+
+
+def _declare_trust(dockerfile: Path) -> bytes:
+    """Answer the Dockerfile with TRUST_VARIABLES as build arguments of every stage, which no image keeps."""
+    lines = dockerfile.read_bytes().splitlines()
+    declared = [f"ARG {variable}".encode() for variable in TRUST_VARIABLES]
+    ends = [line["endline"] for line in _parser(dockerfile).structure if line["instruction"] == "FROM"]
+    for end in reversed(ends):
+        lines[end + 1 : end + 1] = declared
+    return b"\n".join([*lines, b""])
 
 
 def _canonical(name: str) -> str:
@@ -109,8 +133,8 @@ def _bootstrap_debian() -> None:
         _build_image(DOCKERFILES / "debian" / "Dockerfile", DEBIAN, context)
 
 
-def _build_archive(dockerfile: Path, name: str, context: Path) -> Path:
-    _build_image(dockerfile, name, context)
+def _build_archive(dockerfile: Path, name: str, context: Path, options: Sequence[str] = ()) -> Path:
+    _build_image(dockerfile, name, context, options)
     archive = images_folder() / f"{name.replace('/', '_').replace(':', '_')}.tar"
     # Elsewhere first: the path must be free of colons, and another build of this name may be under way.
     with tempfile.TemporaryDirectory() as folder:
@@ -122,9 +146,9 @@ def _build_archive(dockerfile: Path, name: str, context: Path) -> Path:
     return archive
 
 
-def _build_image(dockerfile: Path, name: str, context: Path) -> None:
+def _build_image(dockerfile: Path, name: str, context: Path, options: Sequence[str] = ()) -> None:
     how = ("--isolation=chroot", "--pull=never", "--layers", "--force-rm")
-    _buildah("build", *how, f"--file={dockerfile}", f"--tag={name}", str(context))
+    _buildah("build", *how, *options, f"--file={dockerfile}", f"--tag={name}", str(context))
 
 
 def _image_exists(name: str) -> bool:
