@@ -10,6 +10,7 @@ from typing import Any
 
 import kopf
 import structlog
+from kopf._core.engines.peering import Identity
 
 from servicelink_operator.cluster.api import Api
 from servicelink_operator.cluster.connection import Connection, open_connection
@@ -37,6 +38,8 @@ class Doorbell:
             settings=_kopf_settings(),
             standalone=True,
             clusterwide=True,
+            # Else kopf asks for the user's name, which a container's user has not.
+            identity=Identity(self._settings.identity),
             stop_flag=self._stop,
         )
 
@@ -53,10 +56,25 @@ class Doorbell:
         self._task = asyncio.create_task(Operator(self._settings, api).run(), name="servicelink")
         self._task.add_done_callback(self._ended)
 
-    async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        """Hand kopf the session that the operator's own calls go through, so that there is one login."""
+    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        """Say how kopf reaches the API for its one scan at the start: as we do, over a connection of its own.
+
+        Our own session would not serve: it says who we are with each request, as a ServiceAccount's token changes.
+        """
         assert self._connection is not None
-        return kopf.AiohttpSession(server=self._connection.base, aiohttp_session=self._connection.session)
+        found = self._connection.configuration
+        says = await self._connection.authorization()
+        return kopf.ConnectionInfo(
+            server=self._connection.base,
+            ca_path=found.ssl_ca_cert,
+            ca_data=found.ca_cert_data,
+            insecure=not found.verify_ssl,
+            # All of `<scheme> <token>`; kopf sends a scheme without a token as it is.
+            scheme=says.get("Authorization"),
+            certificate_path=found.cert_file,
+            private_key_path=found.key_file,
+            proxy_url=found.proxy,
+        )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
