@@ -1,0 +1,97 @@
+"""A folder that somebody else swaps under us: noticed on use, read as one, the last good state kept.
+
+The kubelet writes a mounted Secret, ConfigMap or projected volume into a new folder and swaps one symbolic link,
+`..data`, to it. So one readlink tells whether anything changed, and files read through its target belong together; read
+through the outer names they might not. Where there is no `..data` (a laptop, a test) modification times tell, which
+cannot say that files belong together. No thread and no inotify: neither survives a fork, and use is the only time that
+matters.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+# Seconds. Well below what a person notices, and rare enough not to show in a profile.
+CHECK_EVERY = 0.05
+_DATA = "..data"
+
+
+class SwappedFolder(Generic[T]):
+    """What `parse` makes of the files of a folder, checked on use at most every 50 ms.
+
+    `parse` is given the folder to read from; it raises ValueError or OSError for files that are no good, and then the
+    last good state stays. `pattern` names the files that are looked at where there is no `..data`. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        parse: Callable[[Path], T],
+        *,
+        pattern: str = "*",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._link = folder / _DATA
+        self._parse = parse
+        self._pattern = pattern
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._checked: float | None = None
+        self._mark: object = None
+        self._good: T | None = None
+        self._problem: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder that is looked at."""
+        return self._folder
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest state could not be taken, in words; None when it was."""
+        return self._problem
+
+    def current(self) -> T | None:
+        """Answer the newest good state, at most 50 ms old; None while there has been none."""
+        if self._checked is None or self._clock() - self._checked >= CHECK_EVERY:
+            self.reload()
+        return self._good
+
+    def reload(self) -> T | None:
+        """As `current`, but checked now."""
+        with self._lock:
+            self._checked = self._clock()
+            self._refresh()
+        return self._good
+
+    def _refresh(self) -> None:
+        try:
+            folder, mark = self._observe()
+            if mark == self._mark:
+                return
+            self._good = self._parse(folder)
+        except OSError as error:
+            # The mark stays as it was, so that the next check tries again: the folder may have been swapped meanwhile.
+            self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
+        except ValueError as error:
+            self._mark, self._problem = mark, f"{self._folder} is not understood: {error}"
+        else:
+            self._mark, self._problem = mark, None
+
+    def _observe(self) -> tuple[Path, object]:
+        try:
+            target = self._link.readlink()
+        except FileNotFoundError:
+            return self._folder, self._times()
+        return self._folder / target, target
+
+    def _times(self) -> tuple[tuple[str, int, int, int], ...]:
+        # Without this an absent folder would look like an empty one.
+        self._folder.stat()
+        found = ((path.name, path.stat()) for path in sorted(self._folder.glob(self._pattern)))
+        return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found)

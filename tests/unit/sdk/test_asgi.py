@@ -1,0 +1,254 @@
+"""The middleware lets through what links allow, over real sockets, and is never an open door."""
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import servicelink
+from servicelink.asgi import LinkMiddleware
+from servicelink.counts import OTHERS, Counted, Tally
+from servicelink.verify import Allowed, Code, Decision
+from servicelink_contract.key import render_key
+from servicelink_contract.paths import parse_pattern
+from servicelink_contract.rules import Protocol, RestRule
+from servicelink_contract.verifier import KeyEntry, LinkEntry, Mode, Verifier, render_verifier
+
+KEY = render_key("k7Q2M4ZB", bytes(range(32)))
+ENTRY = KeyEntry(KEY.kid, KEY.sha256, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+READS = RestRule(frozenset({"GET"}), (parse_pattern("/v1/**"),))
+LINK = LinkEntry("shop/web", "uid-1", 8080, Protocol.REST, (ENTRY,), allow=(READS,))
+VERIFIER = Verifier("shop/api", Mode.ENFORCE, "x-service-auth", "/graphql", (LINK,))
+WITH_KEY = {"x-service-auth": KEY.text}
+Mount = Callable[[Path, Mapping[str, str]], None]
+Serve = Callable[[Any], Awaitable[str]]
+
+
+class App:
+    """An application that notes what reaches it."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Any] = []
+        self.links: list[Allowed | None] = []
+
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+        """Answer 204."""
+        self.scopes.append(scope)
+        self.links.append(servicelink.current_link())
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SERVICELINK_VERIFIER_DIR", str(tmp_path))
+    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
+    return tmp_path
+
+
+def write(mount: Mount, folder: Path, verifier: Verifier = VERIFIER) -> None:
+    mount(folder, {"shard-0.json": render_verifier(verifier)[0]})
+
+
+async def get(address: str, path: str, headers: Any = None, method: str = "GET") -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.request(method, address + path, headers=headers)
+
+
+async def connection(middleware: LinkMiddleware, kind: str, **scope: Any) -> list[Any]:
+    """Serve one connection by hand, for what no client at hand speaks."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": f"{kind}.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await middleware({"type": kind, "headers": [], **scope}, receive, send)
+    return sent
+
+
+async def test_a_verified_call_reaches_the_application_with_its_link_and_without_the_key(
+    root: Path, mount: Mount, serve: Serve
+) -> None:
+    write(mount, root / "api")
+    app = App()
+    middleware = LinkMiddleware(app)
+    forged = {"X-ServiceLink-Link": "forged", "x_servicelink_uid": "forged", "x-other": "stays"}
+    answer = await get(await serve(middleware), "/v1/x", {**WITH_KEY, **forged})
+
+    link = Allowed("shop/web", "uid-1", KEY.kid)
+    names = {name for name, _ in app.scopes[0]["headers"]}
+    assert (answer.status_code, app.scopes[0]["servicelink"], app.links) == (204, link, [link])
+    assert b"x-other" in names
+    assert not any(b"service" in name for name in names)
+    assert servicelink.current_link() is None
+    assert middleware.counts().accepted == {Counted("shop/web", KEY.kid, None): 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "code"),
+    [
+        ("/v1/x", [], "INVALID_SERVICE_AUTH"),
+        ("/v1/x", [*WITH_KEY.items(), *WITH_KEY.items()], "INVALID_SERVICE_AUTH"),
+        ("/v1/x", [*WITH_KEY.items(), ("x_service_auth", "other")], "INVALID_SERVICE_AUTH"),
+        ("/v2/x", [*WITH_KEY.items()], "PERMISSION_DENIED"),
+        ("/v1/%2e%2e/healthz", [*WITH_KEY.items()], "PERMISSION_DENIED"),
+        ("/healthz/%2e%2e/v1", [], "INVALID_SERVICE_AUTH"),
+    ],
+)
+async def test_a_refusal_is_403_with_its_code(
+    root: Path, mount: Mount, serve: Serve, *, path: str, headers: Any, code: str
+) -> None:
+    write(mount, root / "api")
+    app = App()
+    middleware = LinkMiddleware(app)
+    answer = await get(await serve(middleware), path, headers)
+
+    assert (answer.status_code, answer.json()["error"]["code"], app.scopes) == (403, code, [])
+    assert answer.json()["error"]["message"]
+    assert [row.code for row in middleware.counts().refused] == [code]
+
+
+async def test_audit_lets_through_counts_and_hands_on_no_identity(root: Path, mount: Mount, serve: Serve) -> None:
+    write(mount, root / "api", replace(VERIFIER, mode=Mode.AUDIT))
+    app = App()
+    middleware = LinkMiddleware(app)
+    address = await serve(middleware)
+    answers = [await get(address, "/v1/x"), await get(address, "/v2", WITH_KEY)]
+
+    assert [answer.status_code for answer in answers] == [204, 204]
+    assert app.links == [None, None]
+    assert middleware.counts().would_refuse == {
+        Counted(None, None, Code.INVALID_SERVICE_AUTH): 1,
+        Counted("shop/web", KEY.kid, Code.PERMISSION_DENIED): 1,
+    }
+
+
+async def test_exempt_and_unprotected_paths_need_no_credential_and_lose_it(
+    root: Path, mount: Mount, serve: Serve
+) -> None:
+    write(mount, root / "api")
+    app = App()
+    address = await serve(LinkMiddleware(app, protect=("/v1/**",)))
+    answers = [await get(address, path, WITH_KEY) for path in ("/healthz", "/metrics", "/public")]
+
+    assert [answer.status_code for answer in answers] == [204] * 3
+    assert not any(name == b"x-service-auth" for scope in app.scopes for name, _ in scope["headers"])
+
+
+async def test_the_header_is_the_verifiers(root: Path, mount: Mount, serve: Serve) -> None:
+    write(mount, root / "api", replace(VERIFIER, header="X-Our-Key"))
+    address = await serve(LinkMiddleware(App()))
+
+    assert (await get(address, "/v1/x", {"x-our-key": KEY.text})).status_code == 204
+    assert (await get(address, "/v1/x", WITH_KEY)).status_code == 403
+
+
+async def test_an_empty_folder_refuses_and_is_no_error(root: Path, serve: Serve) -> None:
+    (root / "api").mkdir()
+
+    assert (await get(await serve(LinkMiddleware(App())), "/v1/x", WITH_KEY)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("services", "wanted", "problem"),
+    [
+        (["api", "shop"], None, "api, shop"),
+        ([], None, "no folder"),
+        (["api"], "other", "no verifier for other"),
+    ],
+)
+async def test_a_folder_that_is_not_clear_fails_the_start(
+    root: Path, services: list[str], wanted: str | None, problem: str
+) -> None:
+    for service in services:
+        (root / service).mkdir()
+    [sent] = await connection(LinkMiddleware(App(), service=wanted), "lifespan")
+
+    assert sent["type"] == "lifespan.startup.failed"
+    assert problem in sent["message"]
+
+
+async def test_one_of_several_services_is_named(root: Path, mount: Mount, serve: Serve) -> None:
+    write(mount, root / "api")
+    (root / "shop").mkdir()
+
+    assert (await get(await serve(LinkMiddleware(App(), service="api")), "/v1/x", WITH_KEY)).status_code == 204
+
+
+@pytest.mark.parametrize("keys", [None, "", " , "])
+async def test_neither_verifier_nor_key_is_an_error_and_never_an_open_door(
+    monkeypatch: pytest.MonkeyPatch, keys: str | None
+) -> None:
+    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
+    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
+    if keys is not None:
+        monkeypatch.setenv("INTERNAL_API_KEY", keys)
+    app = App()
+    middleware = LinkMiddleware(app)
+
+    assert [sent["type"] for sent in await connection(middleware, "lifespan")] == ["lifespan.startup.failed"]
+    with pytest.raises(servicelink.LinkConfigurationError):
+        await connection(middleware, "http", method="GET", path="/healthz")
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize(("key", "status"), [("one", 204), ("two", 204), ("three", 403), ("", 403)])
+async def test_shared_keys_are_enforced(monkeypatch: pytest.MonkeyPatch, serve: Serve, key: str, status: int) -> None:
+    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
+    monkeypatch.setenv("INTERNAL_API_KEY", "one, two")
+    app = App()
+    answer = await get(await serve(LinkMiddleware(app)), "/a%2Fb", {"x-service-auth": key})
+
+    assert answer.status_code == status
+    assert [link and link.link for link in app.links] == (["shared key"] if status == 204 else [])
+
+
+async def test_a_websocket_is_checked_as_get(root: Path, mount: Mount) -> None:
+    write(mount, root / "api")
+    app = App()
+    middleware = LinkMiddleware(app)
+    refused = await connection(middleware, "websocket", path="/v1/x", raw_path=b"/v1/x")
+    headers = [(b"x-service-auth", KEY.text.encode())]
+    await connection(middleware, "websocket", path="/v1/x", raw_path=b"/v1/x", headers=headers)
+
+    assert [(sent["type"], sent["code"]) for sent in refused] == [("websocket.close", 1008)]
+    assert len(app.scopes) == 1
+
+
+async def test_lifespan_passes_and_an_unknown_connection_is_refused(root: Path) -> None:
+    (root / "api").mkdir()
+    app = App()
+    middleware = LinkMiddleware(app)
+    await connection(middleware, "lifespan")
+    with pytest.raises(ValueError, match="cannot be checked"):
+        await connection(middleware, "novel")
+
+    assert [scope["type"] for scope in app.scopes] == ["lifespan"]
+
+
+async def test_a_path_that_was_changed_before_us_is_denied(root: Path, mount: Mount) -> None:
+    write(mount, root / "api")
+    headers = [(b"x-service-auth", KEY.text.encode())]
+    app = App()
+    sent = await connection(
+        LinkMiddleware(app), "http", method="GET", path="/admin", raw_path=b"/v1/x", headers=headers
+    )
+
+    assert (sent[0]["status"], app.scopes) == (403, [])
+
+
+def test_counts_are_bounded() -> None:
+    tally = Tally(max_rows=2)
+    for number in range(5):
+        tally.add(Decision(Allowed(f"shop/{number}", "u", "k"), enforced=True, header="x"))
+
+    assert tally.counts().accepted[Counted(OTHERS, None, None)] == 3
+    assert len(tally.counts().accepted) == 3
