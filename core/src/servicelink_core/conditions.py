@@ -69,7 +69,7 @@ def settle_link(findings: Findings, previous: Mapping[str, Any], now: dt.datetim
     withdrawing = not findings.assessment.consent.given and findings.standing
     times = [time for time in (look_again, findings.assessment.look_again) if time]
     return Settlement(
-        status={**_facts(findings, previous, now), "conditions": conditions},
+        status={**_facts(findings), "conditions": conditions},
         final=summary[-1].type is not C.RECONCILING and not withdrawing,
         look_again=min(times, default=None),
     )
@@ -180,7 +180,7 @@ def _waiting_since(cause: Outcome, before: Mapping[str, Any], now: dt.datetime) 
     return max(parse_time(one["lastTransitionTime"]) for one in (reconciling, condition))
 
 
-def _facts(findings: Findings, previous: Mapping[str, Any], now: dt.datetime) -> Status:
+def _facts(findings: Findings) -> Status:
     """Answer the rest of a status. Without consent it says nothing that the spec does not say."""
     assessment = findings.assessment
     link = assessment.link
@@ -193,8 +193,6 @@ def _facts(findings: Findings, previous: Mapping[str, Any], now: dt.datetime) ->
     facts["mode"] = str(assessment.posture.mode)
     if assessment.endpoint is not None:
         facts["endpoint"] = {"uri": assessment.endpoint.uri, "address": assessment.endpoint.address}
-        health = previous.get("health") or {"since": render_time(now)}
-        facts["health"] = {"state": "Unknown", "reason": str(Reason.NOT_SERVED), "since": health["since"]}
     return facts
 
 
