@@ -1,0 +1,28 @@
+{{/* The release's name where it says servicelink, else both; what is cluster-scoped begins with it. Room for suffixes. */}}
+{{- define "servicelink.fullname" -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{- $name | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "servicelink.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "servicelink.fullname" .) }}
+{{- end -}}
+
+{{/* The operator as the API server knows it. */}}
+{{- define "servicelink.username" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "servicelink.serviceAccount" . }}
+{{- end -}}
+
+{{- define "servicelink.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "servicelink.labels" -}}
+{{ include "servicelink.selector" . }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: servicelink
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}

@@ -1,0 +1,82 @@
+"""The chart agrees with what it installs: the CRDs, the operator's settings, and its own schema."""
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from servicelink_operator.settings import Settings, parse_settings, variable_of
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "servicelink"
+SOURCES = sorted((ROOT / "crds").glob("*.yaml"))
+KEEP = {"helm.sh/resource-policy": "keep"}
+# What only a Deployment can know, or what a Pod has no use for.
+NOT_VALUES = {"lease_namespace", "lease_name", "identity", "guards_prefix", "kubeconfig"}
+
+
+def values() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+    return parsed
+
+
+def schema() -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+    return parsed
+
+
+def snake(name: str) -> str:
+    return re.sub(r"(?=[A-Z])", "_", name).lower()
+
+
+def text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_chart_s_crd_is_the_source_and_stays_after_an_uninstall(source: Path) -> None:
+    """`make reference` writes it."""
+    copied = yaml.safe_load((CHART / "files" / "crds" / source.name).read_text())
+
+    assert copied["metadata"].pop("annotations") == KEEP
+    assert copied == yaml.safe_load(source.read_text())
+
+
+def test_the_chart_has_no_other_crds() -> None:
+    assert sorted(path.name for path in (CHART / "files" / "crds").iterdir()) == [path.name for path in SOURCES]
+
+
+def test_the_operator_s_values_are_its_settings_and_all_of_them() -> None:
+    assert {snake(name) for name in values()["operator"]} == set(Settings.model_fields) - NOT_VALUES
+
+
+def test_the_chart_s_defaults_are_the_operator_s() -> None:
+    environment = {variable_of(snake(name)): text(value) for name, value in values()["operator"].items()}
+    assert environment["SERVICELINK_REQUIRE_GUARDS"] == "true"
+
+    given = parse_settings([], {**environment, "SERVICELINK_IDENTITY": "me"})
+
+    assert given == parse_settings([], {"SERVICELINK_IDENTITY": "me"})
+
+
+def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
+    described = schema()["properties"]
+    described.pop("global")
+
+    assert set(described) == set(values())
+    for name, value in values().items():
+        known = described[name].get("properties")
+        if known is not None and name != "resources":
+            assert set(known) == set(value), name
+
+
+def test_every_value_has_a_comment() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    set_here = re.compile(r" *[a-zA-Z]+: .")
+    bare = [line for before, line in pairwise(lines) if set_here.match(line) and not before.lstrip().startswith("#")]
+
+    assert not bare
