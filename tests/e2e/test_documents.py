@@ -53,13 +53,15 @@ def test_the_test_on_the_cluster_s_page_passes(control_plane: Client, tmp_path: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the demo's cluster has a node, which needs root")
-def test_the_demo_answers_every_call(cluster_name: str) -> None:
+def test_the_demo_answers_every_call_and_refuses_the_stranger(cluster_name: str) -> None:
     """What `make demo` runs, under a name that spares a demo that is running."""
     done = in_workspace(f"python scripts/demo.py {cluster_name}")
 
     assert done.returncode == 0, done.stderr
-    assert "200 of 200 answered by 2 Pods" in done.stderr
-    assert "deployment.apps/notification   2/2" in done.stdout
+    for server in ("notification", "payments"):
+        assert f"checkout → {server}: 200 of 200 answered" in done.stderr
+    assert "refused: 403 INVALID_SERVICE_AUTH" in done.stderr
+    assert len(re.findall(r"REST +True +Active", done.stdout)) == 2
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

@@ -14,14 +14,14 @@ from devcluster.progress import Progress
 from devcluster.testing import Client, wait_until
 
 IMAGE = "two-services:dev"
-EXAMPLE = Path(__file__).parents[2] / "examples" / "00-two-services"
+TWO_SERVICES = Path(__file__).parent / "two-services"
 PORT_FORWARD = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 @pytest.fixture(scope="session")
 def image(node_cluster: Client) -> str:
     """An image built here and loaded into the node."""
-    archive = images.build(EXAMPLE / "Dockerfile", IMAGE, EXAMPLE, Progress.on_stderr())
+    archive = images.build(TWO_SERVICES / "Dockerfile", IMAGE, TWO_SERVICES, Progress.on_stderr())
     lifecycle.load(node_cluster.cluster, archive)
     return IMAGE
 
@@ -30,7 +30,7 @@ def image(node_cluster: Client) -> str:
 def pods(node_cluster: Client, namespace: str, image: str) -> Client:
     """A namespace under the restricted Pod Security Standard with the Deployments `caller` and `server`, available."""
     node_cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    node_cluster.kubectl("apply", f"--namespace={namespace}", f"--filename={Path(__file__).parent / 'pods.yaml'}")
+    node_cluster.kubectl("apply", f"--namespace={namespace}", f"--filename={TWO_SERVICES / 'pods.yaml'}")
     node_cluster.kubectl(
         *("wait", "deployment", "--all", f"--namespace={namespace}"), "--for=condition=Available", "--timeout=120s"
     )
