@@ -112,7 +112,7 @@ class LinkReconciler:
             await self.budget.take()
             read = await observe_binding(self.api, link)
             if isinstance(read, BindingFacts) and isinstance(view, BindingFacts) and read.kid == view.kid:
-                read = _with_kid_secret(read, view)
+                read = replace(read, kid_secret=view.kid_secret)
             memory.secrets[link.uid] = read
             memory.read_at[link.uid] = now
             due = now + self.check_every
@@ -171,13 +171,7 @@ class LinkReconciler:
         return found
 
     def _refusal_of_client(self, link: Link) -> str:
-
         return self.world.memory.refusals.get(workload_key(link.client), "")
-
-
-def _with_kid_secret(read: BindingFacts, before: BindingFacts) -> BindingFacts:
-
-    return replace(read, kid_secret=before.kid_secret)
 
 
 def _condition(status: Object, kind: str) -> tuple[str, str] | None:

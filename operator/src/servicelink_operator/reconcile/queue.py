@@ -70,11 +70,6 @@ class WorkQueue:
         if not self._queued and not self._working:
             self._idle.set()
 
-    def forget(self, key: Key) -> None:
-        """Drop a key's deadline and failures: what it is about is gone."""
-        self._deadlines.pop(key, None)
-        self._failures.pop(key, None)
-
     async def wait_idle(self) -> None:
         """Wait until nothing is due and nothing is being worked on; deadlines to come do not count."""
         await self._idle.wait()

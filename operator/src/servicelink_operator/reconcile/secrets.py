@@ -76,7 +76,9 @@ async def observe_binding(api: Api, link: Link) -> View:
 async def _issue(api: Api, assessment: Assessment, view: View, content: Mapping[str, str], now: dt.datetime) -> View:  # noqa: PLR0917 (one call's whole context)
     link, key = assessment.link, draw_key()
     if isinstance(view, BindingFacts):
-        return await _patch(api, link, render_reissue(content, key, view.resource_version))
+        reissued = await _patch(api, link, render_reissue(content, key, view.resource_version))
+        telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="KeyLost")
+        return reissued
     at_once = assessment.step is SecretStep.CREATE
     body = render_issued(link, content, key, now) if at_once else render_candidate(link, content, key)
     try:
