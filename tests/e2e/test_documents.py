@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from devcluster.testing import Client
 
 ROOT = Path(__file__).parents[2]
+NODE = pytest.mark.skipif(os.geteuid() != 0, reason="its cluster has a node, which needs root")
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -28,7 +30,7 @@ def in_workspace(script: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the document's cluster has a node, which needs root")
+@NODE
 def test_the_shell_blocks_of_the_cluster_s_page_run_one_after_the_other(cluster_name: str) -> None:
     script = "\n".join(blocks("devcluster/README.md", "sh"))
 
@@ -52,16 +54,59 @@ def test_the_test_on_the_cluster_s_page_passes(control_plane: Client, tmp_path: 
     assert "1 passed" in done.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the demo's cluster has a node, which needs root")
-def test_the_demo_answers_every_call_and_refuses_the_stranger(cluster_name: str) -> None:
-    """What `make demo` runs, under a name that spares a demo that is running."""
-    done = in_workspace(f"python scripts/demo.py {cluster_name}")
+@pytest.fixture(scope="module")
+def demo() -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
+    """A cluster's name and what `make demo` said of it; the name spares a demo that is running."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield name, in_workspace(f"python scripts/demo.py {name}")
+    in_workspace(f"python -m devcluster down --name {name}")
+
+
+@NODE
+def test_the_demo_answers_every_call_and_refuses_the_stranger(
+    demo: tuple[str, subprocess.CompletedProcess[str]],
+) -> None:
+    _, done = demo
 
     assert done.returncode == 0, done.stderr
     for server in ("notification", "payments"):
         assert f"checkout → {server}: 200 of 200 answered" in done.stderr
     assert "refused: 403 INVALID_SERVICE_AUTH" in done.stderr
-    assert len(re.findall(r"REST +True +Active", done.stdout)) == 2
+    table = [line for line in done.stdout.splitlines() if line.startswith(("NAMESPACE", "shop "))]
+    assert len(table) == 3
+    assert all(re.search(r"REST +True +Active", line) for line in table[1:])
+
+
+@NODE
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (
+            "examples/01-rest-api-key/README.md",
+            [
+                "200 of 200 answered",
+                "403 INVALID_SERVICE_AUTH",
+                "NOTIFICATION_URL",
+                "0 of 1 answered, 1 x PermissionDenied",
+            ],
+        ),
+        (
+            "examples/02-cross-namespace/README.md",
+            ["RefNotPermitted", "200 of 200 answered", "0 of 1 answered, 1 x InvalidServiceAuth"],
+        ),
+    ],
+)
+def test_the_shell_blocks_of_an_example_s_page_run_one_after_the_other(
+    demo: tuple[str, subprocess.CompletedProcess[str]], page: str, said: list[str]
+) -> None:
+    name, _ = demo
+    script = "\n".join([f'eval "$(python -m devcluster env --name {name})"', *blocks(page, "sh")])
+
+    done = in_workspace(script)
+
+    assert done.returncode == 0, done.stderr
+    told = done.stdout + done.stderr
+    assert [words for words in said if words not in told] == []
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
