@@ -1,5 +1,6 @@
 """Every command and block of the documentation runs."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from devcluster.testing import Client
 
@@ -109,6 +111,19 @@ def test_the_shell_blocks_of_an_example_s_page_run_one_after_the_other(
     assert [words for words in said if words not in told] == []
 
 
+@NODE
+def test_the_readme_s_arrow_is_the_one_that_runs(demo: tuple[str, subprocess.CompletedProcess[str]]) -> None:
+    (arrow,) = blocks("README.md", "yaml")
+    link = yaml.safe_load(arrow)
+    show = f"kubectl get slink {link['metadata']['name']} -n {link['metadata']['namespace']} -o json"
+
+    done = in_workspace(f'eval "$(python -m devcluster env --name {demo[0]})"; {show}')
+
+    spec = json.loads(done.stdout)["spec"]
+    assert {key: spec[key] for key in link["spec"]} == {**link["spec"], "server": spec["server"]}
+    assert link["spec"]["server"].items() <= spec["server"].items()
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_every_make_command_of_a_page_is_a_target_with_a_help_line(document: str) -> None:
     commands = {line.split("#")[0].strip() for block in blocks(document, "sh") for line in block.splitlines()}
@@ -125,7 +140,7 @@ def test_ci_runs_the_readme_s_test_command() -> None:
 
 
 def test_the_way_to_reuse_a_cluster_works(devcluster: Callable[..., Any], cluster_name: str) -> None:
-    script = blocks("CONTRIBUTING.md", "sh")[1].replace("uv run ", "").replace("pytest", "python -m pytest")
+    script = blocks("CONTRIBUTING.md", "sh")[2].replace("uv run ", "").replace("pytest", "python -m pytest")
     script = script.replace("python python", "python").replace("--name work", f"--name {cluster_name}")
     script = script.replace("--devcluster work", f"--devcluster {cluster_name}").replace(" --node", "")
 
