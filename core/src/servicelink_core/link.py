@@ -179,6 +179,7 @@ def _issue_world(arrow: Arrow, posture: Posture, endpoint: Endpoint, limits: Lim
         wait=limits.propagation_wait,
         content_hash=content_hash(render_content(arrow.link, endpoint, posture.header)),
         wants_kid_secret=arrow.link.binding.delivery is Delivery.ENV,
+        revoked=posture.revoked_kids,
     )
 
 

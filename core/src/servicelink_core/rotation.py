@@ -83,7 +83,8 @@ class Issue:
 class IssueWorld:
     """What decides about issuing: the Secret, the verifier, its entry, what the server is to do with other calls.
 
-    `wait` is how long a verifier's files need to reach the server's Pods; `wants_kid_secret` is `delivery: Env`.
+    `wait` is how long a verifier's files need to reach the server's Pods; `wants_kid_secret` is `delivery: Env`;
+    `revoked` are kids that the server's owner takes no more.
     """
 
     link_uid: str
@@ -93,6 +94,7 @@ class IssueWorld:
     wait: dt.timedelta
     content_hash: str
     wants_kid_secret: bool
+    revoked: frozenset[str] = frozenset()
 
 
 def plan_issue(world: IssueWorld, now: dt.datetime) -> Issue:
@@ -115,7 +117,7 @@ def plan_issue(world: IssueWorld, now: dt.datetime) -> Issue:
 def _plan_with(facts: BindingFacts, world: IssueWorld, now: dt.datetime) -> Issue:
     if facts.link_uid != world.link_uid:
         return Issue(SecretStep.NONE, Reason.SECRET_CONFLICT, "")
-    if facts.kid is None:
+    if facts.kid is None or facts.kid in world.revoked:
         return _plan_publish(facts, world, now)
     step = _upkeep(facts, world)
     proof = _proof(facts.kid, world, now)
@@ -127,8 +129,8 @@ def _plan_with(facts: BindingFacts, world: IssueWorld, now: dt.datetime) -> Issu
 
 
 def _plan_publish(facts: BindingFacts, world: IssueWorld, now: dt.datetime) -> Issue:
-    if facts.candidate_kid is None:
-        # Ours by its marks and without any key: somebody emptied it, and nobody has the bytes.
+    if facts.candidate_kid is None or facts.candidate_kid in world.revoked:
+        # Revoked, or ours by its marks and without any key: somebody emptied it, and nobody has the bytes.
         return Issue(SecretStep.CREATE_CANDIDATE, Reason.ISSUING, "issuing the key anew")
     if world.mode is Mode.AUDIT:
         return Issue(SecretStep.PUBLISH, Reason.ISSUING, "publishing the key")

@@ -102,10 +102,13 @@ def _entry(caller: Caller, standing: LinkEntry | None, now: dt.datetime) -> Link
 
 
 def _keys(facts: BindingFacts, standing: LinkEntry | None, now: dt.datetime) -> tuple[KeyEntry, ...]:
-    """Answer the current key and the candidate; an entry keeps the time since when it has been there."""
-    since = {key.kid: key.since for key in standing.keys} if standing else {}
+    """Answer the current key and the candidate; a key keeps the time since when it has been there."""
+    before = {key.kid: key for key in standing.keys} if standing else {}
     pairs = ((facts.kid, facts.sha256), (facts.candidate_kid, facts.candidate_sha256))
-    return tuple(KeyEntry(kid, sha256, since.get(kid, now)) for kid, sha256 in pairs if kid and sha256)
+    since = {kid: key.since for kid, key in before.items()}
+    wanted = {kid: KeyEntry(kid, sha256, since.get(kid, now)) for kid, sha256 in pairs if kid and sha256}
+    # Until a key is published, clients may hold the one before: the Secret lost it, its readers did not.
+    return tuple((wanted if facts.kid else {**before, **wanted}).values())
 
 
 def _enforced_since(standing: StandingVerifier, posture: Posture, now: dt.datetime) -> dt.datetime | None:

@@ -99,9 +99,10 @@ def plan_workload(world: WorkloadWorld) -> WorkloadPlan:
     waits = False
     for use in world.uses:
         key = link_key(use.assessment.link.name)
-        part = _wanted_part(use, workload, ground)
-        if part is not None and _judge(part, use, workload, ground).state is Injected.WAITING:
-            waits = waits or use.assessment.stage is Stage.PENDING
+        part, stage = _wanted_part(use, workload, ground), use.assessment.stage
+        blocked = stage is Stage.BLOCKED
+        if part is not None and not blocked and _judge(part, use, workload, ground).state is Injected.WAITING:
+            waits = waits or stage is Stage.PENDING
             fresh.append(part)
         elif key in record and _keeps(use):
             kept[key] = record[key]

@@ -52,7 +52,7 @@ def render_refresh(content: Mapping[str, str], version: str) -> Body:
 
 
 def render_reissue(content: Mapping[str, str], key: ApiKey, version: str) -> Body:
-    """Render the merge patch that stores a new candidate where a binding has lost its keys."""
+    """Render the merge patch that stores a new candidate where a binding's key is lost or revoked."""
     annotations = {CANDIDATE_KID: key.kid, CANDIDATE_SHA256: key.sha256, CONTENT_HASH: content_hash(content)}
     return _patch({**content, BindingKey.CANDIDATE: key.text}, annotations, version)
 

@@ -77,7 +77,7 @@ async def _issue(api: Api, assessment: Assessment, view: View, content: Mapping[
     link, key = assessment.link, draw_key()
     if isinstance(view, BindingFacts):
         reissued = await _patch(api, link, render_reissue(content, key, view.resource_version))
-        telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="KeyLost")
+        telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="Revoked" if view.kid else "KeyLost")
         return reissued
     at_once = assessment.step is SecretStep.CREATE
     body = render_issued(link, content, key, now) if at_once else render_candidate(link, content, key)
