@@ -61,12 +61,16 @@ class LinkReconciler:
             injection = judge_injection(use, client, await self.imports.observe(client))
         if assessment.stage is not Stage.PENDING and injection.state is Injected.WAITING and client is not None:
             self.bells.ring_workload(client.ref)
+        standing = self.world.standing(link.server).entry_of(link.uid) is not None
+        if standing and not assessment.consent.given:
+            # Consent also ends by the clock, and then nothing else rings the server.
+            self.bells.ring(server_key(link.server))
         findings = Findings(
             assessment=assessment,
             secret=use.secret,
             client=client,
             injection=injection,
-            standing=self.world.standing(link.server).entry_of(link.uid) is not None,
+            standing=standing,
             failure=self._refusal_of_client(link),
         )
         settlement = settle_link(findings, self._status_of(key), _now())
