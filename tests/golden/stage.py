@@ -2,7 +2,8 @@
 
 `in.yaml` holds objects as the API server would answer them, without what it would add; that is added here, always
 alike. `secrets` says what is known of each link's binding Secret, `verifiers` what stands in each server's, `injected`
-which workloads carry what their links want. Then `unseen` links are out of sight, and `gone` ones deleted for certain.
+which workloads carry what their links want. Then `lost` variables are taken out of workloads, `unseen` links are out of
+sight, and `gone` ones deleted for certain.
 """
 
 from typing import Any, cast
@@ -57,6 +58,8 @@ class Stage:
             self._remember_secret(name, known)
         for name in case.get("injected", ()):
             self._inject(WorkloadRef(*name.split("/")))
+        for name, variables in case.get("lost", {}).items():
+            self._lose(WorkloadRef(*name.split("/")), frozenset(variables))
         for name in case.get("conflicts", ()):
             self.world.memory.conflicts.add(ServiceRef(*name.split("/")))
         for name, message in case.get("refusals", {}).items():
@@ -209,6 +212,17 @@ class Stage:
                 into.setdefault(field, []).extend(map(_without_directives, container.get(field, ())))
         marks = {key: patch["metadata"][key] for key in ("annotations", "labels")}
         self._store({**body, "metadata": {**body["metadata"], **marks, "resourceVersion": str(self._version + 1)}})
+
+    def _lose(self, ref: WorkloadRef, variables: frozenset[str]) -> None:
+        """Take variables out of a workload as its user would, the annotation left as it is."""
+        target = body = self.world.workloads[ref.kind].find(ref.namespace, ref.name)
+        for step in (*TEMPLATE_PATHS[ref.kind], "spec"):
+            target = target[step] if target is not None else None
+        assert body is not None
+        assert target is not None
+        for container in target["containers"]:
+            container["env"] = [one for one in container["env"] if one["name"] not in variables]
+        self._store(body)
 
 
 def _without_directives(item: Body) -> Body:

@@ -35,7 +35,7 @@ def render_patch(
     """
     parts = list(fresh)
     wanted = {**kept, **{part.key: record_of(part) for part in parts}}
-    if wanted == dict(record):
+    if not parts and wanted == dict(record):
         return None
     written = {one.spot: one.body for part in parts for one in part.additions}
     staying = {spot for part in wanted.values() for spot in part.hashes}

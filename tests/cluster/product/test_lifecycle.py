@@ -1,0 +1,109 @@
+"""The operator's own life: it dies and comes back, another stands by, it is frozen, and it never reads Secrets."""
+
+import json
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from devcluster.testing import api_calls, wait_until
+
+if TYPE_CHECKING:
+    from tests.cluster.product.conftest import Operator, Product, Shop, Writer
+
+LINK = "checkout-to-notification"
+USER = "system:serviceaccount:servicelink-system:servicelink"
+KINDS = "slink,servicelinkpolicy,secret,configmap,deployment"
+
+
+def leads(operator: "Operator") -> bool:
+    return "lease: leading" in operator.readiness()[1]
+
+
+def versions(shop: "Shop") -> dict[str, str]:
+    found = json.loads(shop.kubectl("get", KINDS, "--output=json"))["items"]
+    return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["resourceVersion"] for one in found}
+
+
+def test_an_operator_that_dies_and_comes_back_writes_nothing(
+    shop: "Shop", write: "Writer", product: "Product", operator: "Operator"
+) -> None:
+    shop.apply(write.workload(), write.workload("notification"), write.service(), write.policy("Enforce"))
+    shop.apply(write.link(), write.link("env", more="binding: {delivery: Env, envPrefix: ENV}"))
+    shop.settle(LINK, "env")
+    wait_until(lambda: shop.read("servicelinkpolicy", "owner")["status"].get("linkCount") == 2)
+    before = versions(shop)
+
+    operator.kill()
+    with api_calls(product.admin, USER) as calls:
+        reborn = product.start()
+        wait_until(lambda: leads(reborn))
+        shop.kubectl("label", "slink", LINK, "seen=true")
+        wait_until(lambda: reconciled(reborn) > 10)
+    after = versions(shop)
+
+    assert {key: after[key] for key in before if key != f"ServiceLink/{LINK}"} == {
+        key: version for key, version in before.items() if key != f"ServiceLink/{LINK}"
+    }
+    # Asking for one's own rights is a creation; nothing is stored.
+    writes = {call for call in calls.counted if call[0] not in ("get", "list", "watch")}
+    assert writes <= {("create", "selfsubjectaccessreviews"), ("create", "selfsubjectrulesreviews")}
+    assert calls.counted[("list", "servicelinks")] >= 1 or calls.counted[("watch", "servicelinks")] >= 1
+
+
+def reconciled(operator: "Operator", which: str = "") -> float:
+    """Answer how many keys an operator has reconciled, or those with such a label."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    counts = (line for line in lines if line.startswith("servicelink_reconcile_total{") and which in line)
+    return sum(float(line.split()[-1]) for line in counts)
+
+
+def test_a_standby_takes_over_at_once_when_the_leader_ends(shop: "Shop", write: "Writer", product: "Product") -> None:
+    leader = next(one for one in product.started if one.process.poll() is None)
+    standby = product.start()
+    wait_until(lambda: "lease: standby" in standby.readiness()[1])
+    assert standby.is_ready()
+
+    assert leader.stop() == 0
+    wait_until(lambda: leads(standby), deadline=5)
+    shop.apply(write.workload(), write.service(), write.link())
+    shop.settle(LINK)
+
+
+def test_a_frozen_operator_writes_nothing(shop: "Shop", write: "Writer", product: "Product") -> None:
+    for running in product.started:
+        running.kill()
+    frozen = product.start("--freeze=true")
+    wait_until(lambda: leads(frozen))
+
+    with api_calls(product.admin, USER) as calls:
+        shop.apply(write.workload(), write.service(), write.link())
+        wait_until(lambda: reconciled(frozen, 'outcome="frozen"') > 0)
+
+    assert not [call for call in calls.counted if call[0] in ("patch", "update", "delete")]
+    assert "status" not in shop.read("slink", LINK) or not shop.conditions(LINK)
+    frozen.kill()
+    thawed = product.start()
+    wait_until(lambda: leads(thawed))
+    shop.settle(LINK)
+
+
+def test_secrets_are_never_listed_watched_or_got(shop: "Shop", write: "Writer", product: "Product") -> None:
+    """What is read of a Secret comes back from a write that changes nothing, behind a guard."""
+    shop.apply(write.workload(), write.service(), write.link())
+    shop.settle(LINK)
+    shop.kubectl("delete", "slink", LINK)
+    events: list[Any] = []
+    with product.admin.cluster.audit_log.open() as log:
+        events.extend(json.loads(line) for line in log if f'"{USER}"' in line and '"secrets"' in line)
+
+    assert {event["verb"] for event in events} <= {"create", "patch", "delete"}
+    assert "create" in {event["verb"] for event in events}
+
+
+def test_every_setting_that_is_wrong_is_told_at_once(product: "Product") -> None:
+    wrong = product.start("--propagation-wait=soon", "--workers=0")
+
+    assert wrong.process.wait(timeout=20) == 1
+    said = wrong.log.read_text()
+    assert "propagation-wait" in said
+    assert "workers" in said
