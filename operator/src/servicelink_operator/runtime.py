@@ -54,6 +54,7 @@ class Operator:
         self._bells = Bells(self._queue)
         limits = Limits(settings.propagation_wait, settings.min_overlap)
         self._world = World(api, Memory(), limits, self._bells.changed)
+        telemetry.watch_links(self._world.count_links)
         self._lease = LeaderElection(api, settings.lease_namespace, settings.lease_name, settings.identity)
 
     async def run(self) -> None:

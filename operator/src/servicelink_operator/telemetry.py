@@ -9,7 +9,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, TextIO
 
 import orjson
@@ -54,6 +55,12 @@ def count_request(verb: str, kind: str, code: int, seconds: float) -> None:
     """Count one request to the API server; code 0: no answer came."""
     API_REQUESTS.labels(verb, kind, str(code)).inc()
     API_SECONDS.observe(seconds)
+
+
+def watch_links(count: Callable[[str], int]) -> None:
+    """Have links counted whenever metrics are asked for; `count` answers for a status of the condition Ready."""
+    for status in ("True", "False", "Unknown"):
+        LINKS.labels(status).set_function(partial(count, status))
 
 
 def audit(event: str, *, link: str, kid: str, reason: str) -> None:

@@ -49,12 +49,28 @@ def test_an_operator_that_dies_and_comes_back_writes_nothing(
     assert calls.counted[("list", "servicelinks")] >= 1 or calls.counted[("watch", "servicelinks")] >= 1
 
 
-def reconciled(operator: "Operator", which: str = "") -> float:
-    """Answer how many keys an operator has reconciled, or those with such a label."""
+def metric(operator: "Operator", name: str, which: str = "") -> float:
+    """Answer the sum of a metric's series, or of those with such a label."""
     with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics", timeout=5) as answer:
         lines = answer.read().decode().splitlines()
-    counts = (line for line in lines if line.startswith("servicelink_reconcile_total{") and which in line)
-    return sum(float(line.split()[-1]) for line in counts)
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and which in line)
+
+
+def reconciled(operator: "Operator", which: str = "") -> float:
+    return metric(operator, "servicelink_reconcile_total", which)
+
+
+def test_metrics_count_links_by_their_condition_ready(shop: "Shop", write: "Writer", product: "Product") -> None:
+    (running,) = [one for one in product.started if one.process.poll() is None]
+    counts = ('ready="True"', 'ready="Unknown"')
+    before = [metric(running, "servicelink_links", which) for which in counts]
+
+    shop.apply(write.workload(), write.service(), write.link(), write.link("typo", server="name: notifications"))
+    shop.settle(LINK)
+    shop.says("typo", "Ready", "Unknown", "ServerNotFound")
+
+    after = [metric(running, "servicelink_links", which) for which in counts]
+    assert [new - old for old, new in zip(before, after, strict=True)] == [1, 1]
 
 
 def test_a_standby_takes_over_at_once_when_the_leader_ends(shop: "Shop", write: "Writer", product: "Product") -> None:

@@ -64,8 +64,6 @@ class Bells:
                 self._verifier_changed(world, old, new)
             case _:
                 self._workload_changed(world, kind.kind, old, new)
-        if new is None and old is not None:
-            world.forget(old)
 
     def ring_everything(self, world: World) -> None:
         """Ring all folds: also of labelled workloads and verifiers to which no link refers any more."""

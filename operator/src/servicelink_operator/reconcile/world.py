@@ -48,8 +48,13 @@ class World:
         self._limits = limits
         self._parsed: dict[tuple[str, str], tuple[str, Any]] = {}
 
+        def changed(kind: Kind, old: Object | None, new: Object | None) -> None:
+            on_change(kind, old, new)
+            if new is None and old is not None:
+                self._forget(old)
+
         def informer(kind: Kind, **options: Any) -> Informer:
-            return Informer(api, kind, on_change=on_change, **options)
+            return Informer(api, kind, on_change=changed, **options)
 
         self.links = informer(SERVICE_LINK)
         self.policies = informer(SERVICE_LINK_POLICY)
@@ -259,7 +264,11 @@ class World:
         found: T = known[1]
         return found
 
-    def forget(self, body: Object) -> None:
+    def count_links(self, ready: str) -> int:
+        """Answer how many links have a condition Ready of this status; one without conditions is Unknown."""
+        return sum(_ready_of(body) == ready for body in self.links.items())
+
+    def _forget(self, body: Object) -> None:
         """Drop what was made of an object that is gone."""
         self._parsed.pop((body["kind"], body["metadata"]["uid"]), None)
 
@@ -271,6 +280,11 @@ def _namespace(body: Mapping[str, Any]) -> str:
 def _labels(body: Mapping[str, Any]) -> Mapping[str, str]:
     labels: Mapping[str, str] = body["metadata"].get("labels") or {}
     return labels
+
+
+def _ready_of(body: Mapping[str, Any]) -> str:
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "Unknown")
 
 
 def _server_of(body: Mapping[str, Any]) -> ServiceRef:
