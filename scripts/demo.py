@@ -54,7 +54,7 @@ class Demo:
             with self.progress.step(name, detail, done=done):
                 yield
         except (CommandFailedError, AssertionError) as error:
-            env = f'eval "$(uv run python -m devcluster env --name {self.name})"'
+            env = f'eval "$(.venv/bin/python -m devcluster env --name {self.name})"'
             raise DemoError(f"step '{name}' ({detail}) failed: {error}\nTo look: {env} && {look}") from None
 
     def pod(self, deployment: str, *command: str) -> str:
@@ -152,11 +152,11 @@ def render_next(name: str) -> str:
     """Say what can be done now."""
     return f"""
 Left running. Next:
-  eval "$(uv run python -m devcluster env --name {name})"
+  eval "$(.venv/bin/python -m devcluster env --name {name})"
   kubectl get slink -A -o wide
   kubectl logs -n shop deployment/checkout --tail=5
   kubectl exec -n shop deployment/stranger -- python stranger.py
-To end it: {"make demo-down" if name == "demo" else f"uv run python -m devcluster down --name {name}"}"""
+To end it: {"make demo-down" if name == "demo" else f".venv/bin/python -m devcluster down --name {name}"}"""
 
 
 if __name__ == "__main__":
