@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from servicelink_contract.binding import BindingKey
+from servicelink_core.conflicts import RESERVED_VARIABLES
+from servicelink_operator.cluster.preflight import GUARDS
 from servicelink_operator.settings import Settings, parse_settings, variable_of
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +51,26 @@ def test_the_chart_s_crd_is_the_source_and_stays_after_an_uninstall(source: Path
 
 def test_the_chart_has_no_other_crds() -> None:
     assert sorted(path.name for path in (CHART / "files" / "crds").iterdir()) == [path.name for path in SOURCES]
+
+
+def defined(name: str) -> str:
+    """Answer what a named template of the chart says."""
+    source = (CHART / "templates" / "_names.tpl").read_text()
+    found = re.search(rf'define "servicelink.{name}" -}}}}\n(.*?)\n{{{{', source, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_guard_of_workloads_knows_the_binding_and_the_variables_that_no_link_may_set() -> None:
+    assert json.loads(defined("bindingKeys")) == [str(key) for key in BindingKey if key is not BindingKey.CANDIDATE]
+    assert defined("reservedVariables") == RESERVED_VARIABLES.pattern
+
+
+def test_readiness_asks_for_every_guard_of_the_chart() -> None:
+    sources = [path.read_text() for path in (CHART / "templates").glob("guard*.yaml")]
+    names = {name for source in sources for name in re.findall(r"fullname }}-guard-([a-z]+)$", source, re.MULTILINE)}
+
+    assert names == set(GUARDS)
 
 
 def test_the_operator_s_values_are_its_settings_and_all_of_them() -> None:

@@ -26,3 +26,13 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
+
+{{/* CEL: the keys of a binding Secret that are mounted (servicelink_contract.binding). */}}
+{{- define "servicelink.bindingKeys" -}}
+["type", "provider", "protocol", "uri", "host", "port", "api-key", "api-key-id", "header", "tls.crt", "tls.key", "ca.crt", "private-key", "certificates", "link.json"]
+{{- end -}}
+
+{{/* Variables that no link may set (servicelink_core.conflicts). */}}
+{{- define "servicelink.reservedVariables" -}}
+PATH|HOME|SHELL|IFS|ENV|BASH_ENV|USER|HOSTNAME|TMPDIR|LD_.*|DYLD_.*|.*_PROXY|KUBERNETES_.*|AWS_.*|AZURE_.*|GOOGLE_.*|PYTHON.*|NODE_.*|NPM_.*|JAVA_.*|_JAVA_.*|JDK_.*|CLASSPATH|PERL.*|RUBY.*|GEM_.*|GODEBUG|GOTRACEBACK|DOTNET_.*|COMPLUS_.*|MALLOC_.*|GLIBC_.*|SSL_.*|OPENSSL_.*|CURL_.*|REQUESTS_CA_BUNDLE|GIT_.*|SERVICELINK_.*|SERVICE_BINDING_ROOT
+{{- end -}}

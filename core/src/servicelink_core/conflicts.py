@@ -8,7 +8,7 @@ from typing import Any
 from servicelink_core.template import Part, Place, Record, Spot
 
 # Variables that change how programs start, find code or reach the network: a link must not be a way to set them.
-_RESERVED = re.compile(
+RESERVED_VARIABLES = re.compile(
     r"PATH|HOME|SHELL|IFS|ENV|BASH_ENV|USER|HOSTNAME|TMPDIR|LD_.*|DYLD_.*|.*_PROXY|KUBERNETES_.*|AWS_.*|AZURE_.*|"
     r"GOOGLE_.*|PYTHON.*|NODE_.*|NPM_.*|JAVA_.*|_JAVA_.*|JDK_.*|CLASSPATH|PERL.*|RUBY.*|GEM_.*|GODEBUG|GOTRACEBACK|"
     r"DOTNET_.*|COMPLUS_.*|MALLOC_.*|GLIBC_.*|SSL_.*|OPENSSL_.*|CURL_.*|REQUESTS_CA_BUNDLE|GIT_.*|SERVICELINK_.*|"
@@ -37,7 +37,7 @@ def find_conflict(part: Part, ground: Ground) -> str | None:
     standing, own = ground.standing, ground.own
     for addition in part.additions:
         spot = addition.spot
-        if spot.place is Place.VARIABLE and _RESERVED.fullmatch(spot.name) and spot.name not in OWN_VARIABLES:
+        if spot.place is Place.VARIABLE and RESERVED_VARIABLES.fullmatch(spot.name) and spot.name not in OWN_VARIABLES:
             return f"variable {spot.name} changes how programs run, so no link may set it; change spec.binding"
         if spot.place is Place.VARIABLE and spot.name in ground.imported.get(spot.container, ()):
             return f"container {spot.container} imports {spot.name} by envFrom; set spec.binding.envPrefix"

@@ -11,6 +11,7 @@ from devcluster.testing import Client
 from servicelink_operator.cluster.api import Api
 from servicelink_operator.cluster.kinds import CUSTOM_RESOURCE_DEFINITION
 from servicelink_operator.cluster.preflight import (
+    GUARDS,
     find_crd_problem,
     observe_crds,
     observe_guards,
@@ -44,17 +45,19 @@ def crds(cluster: Client) -> None:
 
 
 @pytest.fixture
-def guard(cluster: Client, namespace: str, api: Api) -> Iterator[Callable[..., Api]]:
-    """`guard(failure, action)` installs the policy and its binding, and answers the client to look with."""
+def guards(cluster: Client, namespace: str, api: Api) -> Iterator[Callable[..., Api]]:
+    """`guards(failure, action)` installs all policies, the one about links so, and answers the client to look with."""
+    names = {what: f"{namespace}-guard-{what}" for what in GUARDS}
 
     def install(failure: str, action: str) -> Api:
-        cluster.apply(GUARD.format(name=f"{namespace}-guard-secrets", failure=failure, action=action))
+        chosen = dict.fromkeys(GUARDS, ("Fail", "Deny")) | {"links": (failure, action)}
+        for what, name in names.items():
+            cluster.apply(GUARD.format(name=name, failure=chosen[what][0], action=chosen[what][1]))
         return api
 
     yield install
-    name = f"{namespace}-guard-secrets"
     kinds = "validatingadmissionpolicy,validatingadmissionpolicybinding"
-    cluster.kubectl("delete", kinds, name, "--ignore-not-found")
+    cluster.kubectl("delete", kinds, *names.values(), "--ignore-not-found")
 
 
 async def test_the_crds_of_this_release_are_accepted(crds: None, api: Api) -> None:
@@ -138,19 +141,21 @@ async def test_one_missing_right_is_named(
     assert missing == ("patch cronjobs.batch",)
 
 
-async def test_a_guard_that_denies_is_accepted(guard: Callable[..., Api], namespace: str) -> None:
-    api = guard("Fail", "Deny")
+async def test_guards_that_deny_are_accepted(guards: Callable[..., Api], namespace: str) -> None:
+    api = guards("Fail", "Deny")
 
     assert await observe_guards(api, namespace) is None
 
 
 @pytest.mark.parametrize(("failure", "action"), [("Ignore", "Deny"), ("Fail", "Audit")])
 async def test_a_guard_that_does_not_hold_is_said(
-    failure: str, action: str, guard: Callable[..., Api], namespace: str
+    failure: str, action: str, guards: Callable[..., Api], namespace: str
 ) -> None:
-    api = guard(failure, action)
+    api = guards(failure, action)
 
-    assert str(await observe_guards(api, namespace)).startswith("GuardMissing")
+    problem = str(await observe_guards(api, namespace))
+    assert problem.startswith("GuardMissing")
+    assert f"{namespace}-guard-links" in problem
 
 
 async def test_a_missing_guard_is_named(api: Api, namespace: str) -> None:

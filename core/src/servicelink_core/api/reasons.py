@@ -225,8 +225,8 @@ REASONS: dict[Reason, Meaning] = {
     ),
     Reason.INJECTION_CONFLICT: Meaning(
         (_C.INJECTED,),
-        "The client's template already uses a name or path that the binding needs, or that nobody may set. Secrets that "
-        "it imports whole (envFrom) are not looked at: of one name, the link's variable wins.",
+        "The client's template already uses a name or path that the binding needs, or that nobody may set. Secrets "
+        "that it imports whole (envFrom) are not looked at: of one name, the link's variable wins.",
         "Change spec.binding (envPrefix, env), or the template.",
     ),
     Reason.ROLLOUT_PENDING: Meaning((_C.ROLLED_OUT,), "The client's Pods are being replaced."),

@@ -49,6 +49,8 @@ _FIELDS: Mapping[Kind, tuple[str, ...]] = {
         "status.conditions",
     ),
 }
+# What the chart's admission policies are about: the operator's identity, and users.
+GUARDS = ("secrets", "configmaps", "workloads", "verifiers", "links", "policies")
 _MEND_CRDS = "install the CRDs of this release: kubectl apply --server-side -f crds/"
 _OBSERVE = ("get", "list", "watch")
 
@@ -120,8 +122,12 @@ async def observe_rights(api: Api, lease_namespace: str = "default") -> tuple[st
 
 
 async def observe_guards(api: Api, prefix: str) -> str | None:
-    """Answer what is wrong with the admission policy that fences the operator's rights on Secrets, None if nothing."""
-    name = f"{prefix}-guard-secrets"
+    """Answer what is wrong with the admission policies that fence the operator and its users, None if nothing."""
+    problems = await asyncio.gather(*(_observe_guard(api, f"{prefix}-guard-{what}") for what in GUARDS))
+    return next((problem for problem in problems if problem is not None), None)
+
+
+async def _observe_guard(api: Api, name: str) -> str | None:
     mend = "install it with the chart (guards.enabled), or run with --require-guards=false"
     try:
         policy = await api.read(ADMISSION_POLICY, None, name)

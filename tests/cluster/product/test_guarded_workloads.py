@@ -1,0 +1,255 @@
+"""What the operator can do to workloads with its token, were it taken over: add bindings and take them out, no more.
+
+Each attack is tried as the operator, by kubectl with its token, on a workload that carries a binding.
+"""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from devcluster.testing import CommandFailedError, wait_until
+
+if TYPE_CHECKING:
+    from tests.cluster.product.conftest import Product, Shop, Writer
+
+LINK = "checkout-to-notification"
+POLICY = "servicelink-guard-workloads"
+INJECTED = "servicelink.dev/injected"
+Body = dict[str, Any]
+
+CHECKOUT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: checkout, labels: {team: shop}, annotations: {team: shop}}
+spec:
+  selector: {matchLabels: {app: checkout}}
+  template:
+    metadata: {labels: {app: checkout}}
+    spec:
+      initContainers: [{name: first, image: a}]
+      containers:
+      - name: app
+        image: a
+        command: [a]
+        env: [{name: OWN, value: "1"}]
+        volumeMounts: [{name: own, mountPath: /own}]
+      volumes: [{name: own, emptyDir: {}}]
+"""
+
+
+@pytest.fixture
+def bound(shop: "Shop", write: "Writer") -> "Shop":
+    """A shop with a link, whose client is `checkout`."""
+    shop.apply(CHECKOUT, write.service(), write.link())
+    shop.settle(LINK)
+    return shop
+
+
+def pod_of(body: Body) -> Body:
+    found: Body = body["spec"]["template"]["spec"]
+    return found
+
+
+def app_of(body: Body) -> Body:
+    found: Body = pod_of(body)["containers"][0]
+    return found
+
+
+def enter(body: Body, *spots: str) -> None:
+    """Enter additions in the annotation as if they were the link's."""
+    record = json.loads(body["metadata"]["annotations"][INJECTED])
+    record["parts"][f"link/{LINK}"]["a"].update(dict.fromkeys(spots, "x"))
+    body["metadata"]["annotations"][INJECTED] = json.dumps(record)
+
+
+def set_image(body: Body) -> None:
+    app_of(body)["image"] = "b"
+
+
+def set_command(body: Body) -> None:
+    app_of(body)["command"] = ["b"]
+
+
+def drop_command(body: Body) -> None:
+    del app_of(body)["command"]
+
+
+def set_first_image(body: Body) -> None:
+    pod_of(body)["initContainers"][0]["image"] = "b"
+
+
+def add_container(body: Body) -> None:
+    pod_of(body)["containers"].append({"name": "more", "image": "b"})
+
+
+def run_as_root(body: Body) -> None:
+    app_of(body)["securityContext"] = {"runAsUser": 0}
+
+
+def take_service_account(body: Body) -> None:
+    pod_of(body)["serviceAccountName"] = "admin"
+
+
+def take_host_network(body: Body) -> None:
+    pod_of(body)["hostNetwork"] = True
+
+
+def scale(body: Body) -> None:
+    body["spec"]["replicas"] = 9
+
+
+def label_pods(body: Body) -> None:
+    body["spec"]["template"]["metadata"]["labels"]["x"] = "y"
+
+
+def label(body: Body) -> None:
+    body["metadata"]["labels"]["team"] = "other"
+
+
+def annotate(body: Body) -> None:
+    body["metadata"]["annotations"]["x"] = "y"
+
+
+def change_own_variable(body: Body) -> None:
+    (own,) = [one for one in app_of(body)["env"] if one["name"] == "OWN"]
+    own["value"] = "2"
+
+
+def change_own_variable_and_enter_it(body: Body) -> None:
+    enter(body, "env|app|OWN")
+    change_own_variable(body)
+
+
+def enter_own_variable(body: Body) -> None:
+    enter(body, "env|app|OWN")
+
+
+def enter_what_is_not_there(body: Body) -> None:
+    enter(body, "env|app|SOON")
+
+
+def drop_own_volume(body: Body) -> None:
+    pod = pod_of(body)
+    pod["volumes"] = [one for one in pod["volumes"] if one["name"] != "own"]
+    app = app_of(body)
+    app["volumeMounts"] = [one for one in app["volumeMounts"] if one["name"] != "own"]
+
+
+def add_variable_without_entering_it(body: Body) -> None:
+    app_of(body)["env"].append({"name": "MORE", "value": "x"})
+
+
+def add_reserved_variable(body: Body) -> None:
+    enter(body, "env|app|PythonPath")
+    app_of(body)["env"].append({"name": "PythonPath", "value": "x"})
+
+
+def add_variable_of_foreign_key(body: Body) -> None:
+    enter(body, "env|app|MORE")
+    source = {"secretKeyRef": {"name": "other", "key": "password"}}
+    app_of(body)["env"].append({"name": "MORE", "valueFrom": source})
+
+
+def volume(source: Body, name: str = "slk-more") -> Callable[[Body], None]:
+    """Answer an attack that adds a volume and enters it."""
+
+    def add(body: Body) -> None:
+        enter(body, f"volume||{name}")
+        pod_of(body)["volumes"].append({"name": name, **source})
+
+    return add
+
+
+def add_mount_of_own_volume(body: Body) -> None:
+    enter(body, "mount|app|/more")
+    app_of(body)["volumeMounts"].append({"name": "own", "mountPath": "/more", "readOnly": True})
+
+
+def add_mount_of_one_file(body: Body) -> None:
+    enter(body, "mount|app|/app/main.py")
+    mount = {"name": f"slk-link-{LINK}", "mountPath": "/app/main.py", "subPath": "uri", "readOnly": True}
+    app_of(body)["volumeMounts"].append(mount)
+
+
+ATTACKS = {
+    attack.__name__: attack
+    for attack in (
+        *(set_image, set_command, drop_command, set_first_image, add_container, run_as_root, take_service_account),
+        *(take_host_network, scale, label_pods, label, annotate, change_own_variable, change_own_variable_and_enter_it),
+        *(enter_own_variable, enter_what_is_not_there, drop_own_volume, add_variable_without_entering_it),
+        *(add_reserved_variable, add_variable_of_foreign_key, add_mount_of_own_volume, add_mount_of_one_file),
+    )
+} | {
+    "add_volume_of_the_host": volume({"hostPath": {"path": "/"}}),
+    "add_volume_of_a_whole_secret": volume({"secret": {"secretName": "other", "optional": True}}),
+    "add_volume_of_a_foreign_key": volume(
+        {"secret": {"secretName": "other", "optional": True, "items": [{"key": "password", "path": "password"}]}}
+    ),
+    "add_volume_of_a_key_under_another_name": volume(
+        {"secret": {"secretName": "other", "optional": True, "items": [{"key": "uri", "path": "sitecustomize.py"}]}}
+    ),
+    "add_volume_under_another_name": volume({"secret": {"secretName": "other", "optional": True}}, "more"),
+    "add_volume_of_a_foreign_config_map": volume({"projected": {"sources": [{"configMap": {"name": "other"}}]}}),
+    "add_volume_of_a_token_for_the_api_server": volume(
+        {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+    ),
+}
+
+
+def test_the_operator_can_do_nothing_else_to_a_deployment(bound: "Shop", product: "Product") -> None:
+    before = bound.read("deployment", "checkout")
+    outcomes = {}
+    for name, attack in ATTACKS.items():
+        body = json.loads(json.dumps(before))
+        attack(body)
+        outcomes[name] = attempt(product, bound, before, body)
+
+    assert {name: outcome for name, outcome in outcomes.items() if outcome != POLICY} == {}
+    assert bound.read("deployment", "checkout")["metadata"]["generation"] == before["metadata"]["generation"]
+
+
+def attempt(product: "Product", shop: "Shop", before: Body, after: Body) -> str:
+    """Patch as the operator from one body to another, and answer the policy that refused it, or what came of it."""
+    patch = {"metadata": after["metadata"], "spec": after["spec"]}
+    patch["metadata"] = {key: after["metadata"].get(key) for key in ("annotations", "labels")}
+    dropped = set(app_of(before)) - set(app_of(after))
+    if dropped:
+        app_of(after).update(dict.fromkeys(dropped))
+    words = ("patch", "deployment", before["metadata"]["name"], f"--namespace={shop.namespace}", "--type=merge")
+    try:
+        return product.account.kubectl(*words, f"--patch={json.dumps(patch)}")
+    except CommandFailedError as error:
+        return POLICY if f"ValidatingAdmissionPolicy '{POLICY}'" in error.stderr else error.stderr
+
+
+def test_the_operator_can_do_nothing_else_to_a_cron_job(shop: "Shop", write: "Writer", product: "Product") -> None:
+    shop.apply(write.workload("nightly", "CronJob"), write.service())
+    shop.apply(write.link(client="kind: CronJob, name: nightly"))
+    shop.settle(LINK)
+    patches = (
+        {"spec": {"schedule": "@hourly"}},
+        {"spec": {"jobTemplate": {"metadata": {"labels": {"x": "y"}}}}},
+        {"spec": {"jobTemplate": {"spec": {"backoffLimit": 9}}}},
+        {"spec": {"jobTemplate": {"spec": {"template": {"spec": {"serviceAccountName": "admin"}}}}}},
+    )
+    for patch in patches:
+        words = ("patch", "cronjob", "nightly", f"--namespace={shop.namespace}", f"--patch={json.dumps(patch)}")
+        with pytest.raises(CommandFailedError, match=POLICY):
+            product.account.kubectl(*words)
+
+
+def test_sixty_links_of_one_workload_pass_the_guard(shop: "Shop", write: "Writer") -> None:
+    """What an admission policy may cost is limited, and more than the limit is refused."""
+    names = [f"server-{number:02}" for number in range(60)]
+    shop.apply(yaml.safe_dump(yaml.safe_load(CHECKOUT)), *map(write.service, names))
+    shop.apply(*(write.link(f"to-{name}", server=f"name: {name}") for name in names))
+    shop.settle(*(f"to-{name}" for name in names))
+
+    assert len(shop.pod_spec("checkout")["containers"][0]["volumeMounts"]) == 60 + 2
+    shop.apply(write.service("one-more"), write.link("to-one-more", server="name: one-more"))
+    shop.settle("to-one-more")
+    shop.kubectl("delete", "slink", "--all")
+    wait_until(lambda: len(shop.pod_spec("checkout")["volumes"]) == 1)
