@@ -47,9 +47,9 @@ class Client:
         """Run `kubectl apply` on YAML documents; raises CommandFailedError with the API server's refusal."""
         return self.kubectl("apply", "--filename=-", *arguments, stdin=manifest)
 
-    def helm(self, *arguments: str) -> str:
-        """Run helm and answer its standard output; raises CommandFailedError."""
-        return self._run("helm", arguments, None)
+    def helm(self, *arguments: str, program: str = "helm") -> str:
+        """Run helm (or `helm3`) and answer its standard output; raises CommandFailedError."""
+        return self._run(program, arguments, None)
 
     def as_service_account(self, namespace: str, name: str) -> "Client":
         """Answer a client with that ServiceAccount's real rights and nothing else."""

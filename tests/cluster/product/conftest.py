@@ -208,7 +208,7 @@ def shops(product: Product, operator: Operator) -> Iterator[Callable[[], Shop]]:
 
     yield make
     for name in names:
-        product.admin.kubectl("delete", "namespace", name, "--wait=false")
+        product.admin.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture
