@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devcluster.testing import CommandFailedError, wait_until
+from devcluster.testing import wait_until
 
 if TYPE_CHECKING:
     from tests.cluster.product.conftest import Product, Shop, Writer
