@@ -10,6 +10,13 @@ from dataclasses import dataclass
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the tests sample of what a proof does in full."""
+    faults = parser.getgroup("faults")
+    faults.addoption("--kills", type=int, default=12, help="how often the operator is killed")
+    faults.addoption("--seed", type=int, default=1, help="from which the moments of faults are drawn")
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """How a command ended and what it said, on standard output and error."""

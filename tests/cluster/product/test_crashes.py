@@ -1,0 +1,191 @@
+"""The operator is killed again and again while links come, change and go: what stands in the end is as if it never was.
+
+The same things are done in a second namespace, later, with nobody killed; but for names, keys and times both must end
+alike. `--kills` says how often (CONTRIBUTING.md); the moments are drawn from `--seed`, which a failure shows.
+"""
+
+import json
+import random
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devcluster.testing import wait_until
+
+if TYPE_CHECKING:
+    from tests.cluster.product.conftest import Product, Shop, Writer
+
+LINKS, CLIENTS, SERVERS = 200, 20, 20
+UNTOUCHED = 20
+INJECTED = "servicelink.dev/injected"
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What users do, in order: each step is a command of kubectl and its manifest."""
+
+    steps: tuple[tuple[str, str], ...]
+    left: frozenset[str]
+
+
+def link_name(number: int) -> str:
+    return f"link-{number:03}"
+
+
+def write_links(write: "Writer", numbers: list[int], more: str = "") -> str:
+    documents = (
+        write.link(
+            link_name(number),
+            client=f"kind: Deployment, name: client-{number % CLIENTS:02}",
+            server=f"name: server-{number * 7 // CLIENTS % SERVERS:02}",
+            more=f"binding: {{envPrefix: L{number}{more}}}",
+        )
+        for number in numbers
+    )
+    return "\n---\n".join(documents)
+
+
+def tell(write: "Writer", dice: random.Random) -> Story:
+    """Write the story: links come in an order of their own, some change, some go while others come."""
+    numbers = list(range(UNTOUCHED, LINKS))
+    dice.shuffle(numbers)
+    changed, deleted = numbers[:60], numbers[40:100]
+    steps = [("apply", write_links(write, numbers[start : start + 30])) for start in range(0, len(numbers), 30)]
+    later = [("apply", write_links(write, changed[start : start + 20], "X")) for start in range(0, len(changed), 20)]
+    later += [("delete", write_links(write, deleted[start : start + 20])) for start in range(0, len(deleted), 20)]
+    dice.shuffle(later)
+    # What is changed or deleted has come before; a change after its deletion brings a link back.
+    gone: set[int] = set()
+    for verb, manifest in later:
+        named = {int(found) for found in re.findall(r"link-(\d+)", manifest)}
+        gone = gone | named if verb == "delete" else gone - named
+    left = frozenset(link_name(number) for number in range(LINKS) if number not in gone)
+    return Story((*steps, *later), left)
+
+
+def play(shop: "Shop", story: Story, done: threading.Event) -> None:
+    """Do it all, as fast as kubectl does."""
+    try:
+        for verb, manifest in story.steps:
+            flags = ("--ignore-not-found", "--wait=false") if verb == "delete" else ("--server-side",)
+            shop.admin.kubectl(verb, f"--namespace={shop.namespace}", *flags, "--filename=-", stdin=manifest)
+    finally:
+        done.set()
+
+
+def prepare(shop: "Shop", write: "Writer") -> None:
+    """Make clients, servers (one in four refuses) and the links that nobody touches."""
+    shop.apply(*(write.workload(f"client-{number:02}") for number in range(CLIENTS)))
+    shop.apply(*(write.service(f"server-{number:02}") for number in range(SERVERS)))
+    shop.apply(write.policy("Enforce", services=", ".join(f"server-{number:02}" for number in range(0, SERVERS, 4))))
+    shop.apply(write_links(write, list(range(UNTOUCHED))))
+
+
+def settled(shop: "Shop", names: frozenset[str]) -> bool:
+    """Answer whether exactly these links are there, and Ready at their newest spec."""
+    links = json.loads(shop.kubectl("get", "slink", "--output=json"))["items"]
+    ready = {
+        link["metadata"]["name"]
+        for link in links
+        for one in link.get("status", {}).get("conditions", ())
+        if (one["type"], one["status"], one["observedGeneration"]) == ("Ready", "True", link["metadata"]["generation"])
+    }
+    return len(links) == len(names) and ready == names
+
+
+def snapshot(shop: "Shop") -> Body:
+    """Answer all that stands, without what is another's each time: the namespace, keys, UIDs, versions, times."""
+    text = shop.kubectl("get", "slink,secret,configmap,deployment", "--output=json").replace(
+        shop.namespace, "NAMESPACE"
+    )
+    found: Body = {}
+    for body in json.loads(text)["items"]:
+        name = f"{body['kind']}/{body['metadata']['name']}"
+        if name != "ConfigMap/kube-root-ca.crt":
+            found[name] = describe(body)
+    return found
+
+
+def describe(body: Body) -> Body:
+    marks = body["metadata"].get("annotations", {})
+    match body["kind"]:
+        case "ServiceLink":
+            said = [(one["type"], one["status"], one["reason"], one["message"]) for one in body["status"]["conditions"]]
+            return {"conditions": said, "endpoint": body["status"]["endpoint"]}
+        case "Secret":
+            return {"type": body["type"], "keys": sorted(body["data"]), "marks": sorted(marks)}
+        case "ConfigMap":
+            entries = [entry for text in body["data"].values() for entry in json.loads(text)["links"]]
+            return {entry["link"]: (entry["port"], entry["protocol"], len(entry["keys"])) for entry in entries}
+        case _:
+            record = json.loads(marks.get(INJECTED, "{}")).get("parts", {})
+            return {"template": by_name(body["spec"]["template"]["spec"]), "record": sorted(record)}
+
+
+def by_name(pod: Body) -> Body:
+    """Answer a template whose lists are in order: links come in any."""
+    (container,) = pod["containers"]
+    return {
+        "volumes": sorted(json.dumps(one, sort_keys=True) for one in pod.get("volumes", ())),
+        "mounts": sorted(one["mountPath"] for one in container.get("volumeMounts", ())),
+        "variables": sorted((one["name"], one["value"]) for one in container.get("env", ())),
+    }
+
+
+def agreement(shop: "Shop") -> Iterator[str]:
+    """Answer each link whose client's key its server does not know, or knows beside another."""
+    entries: dict[str, Body] = {}
+    for number in range(SERVERS):
+        entries |= shop.entries(f"server-{number:02}")
+    for secret in json.loads(shop.kubectl("get", "secrets", "--output=json"))["items"]:
+        marks = secret["metadata"]["annotations"]
+        keys = entries[f"{shop.namespace}/{secret['metadata']['name']}"]["keys"]
+        held = (marks["servicelink.dev/kid"], marks["servicelink.dev/sha256"])
+        if [(one["kid"], one["sha256"]) for one in keys] != [held]:
+            yield secret["metadata"]["name"]
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_it_ends_as_if_it_never_was(
+    shops: Any, write: "Writer", product: "Product", request: pytest.FixtureRequest
+) -> None:
+    kills, seed = request.config.getoption("--kills"), request.config.getoption("--seed")
+    dice, moments = random.Random(seed), random.Random(seed + 1)  # noqa: S311 (moments, not keys)
+    story = tell(write, dice)
+    for running in product.started:
+        running.stop()
+    # Alone, so that nobody waits for the lease of the dead.
+    alone = "--leader-elect=false"
+    shop: Shop = shops()
+    prepare(shop, write)
+    operator = product.start(alone)
+    untouched = frozenset(map(link_name, range(UNTOUCHED)))
+    wait_until(lambda: settled(shop, untouched), deadline=60)
+    keys = {name: shop.secret(name) for name in untouched}
+
+    done = threading.Event()
+    user = threading.Thread(target=play, args=(shop, story, done))
+    user.start()
+    killed = 0
+    while killed < kills:
+        # From before its caches are full to long after; a process needs about a second to begin.
+        threading.Event().wait(moments.uniform(0.7, 3.5))
+        operator.kill()
+        killed += 1
+        operator = product.start(alone)
+    user.join()
+    wait_until(lambda: settled(shop, story.left), deadline=120)
+
+    assert {name: shop.secret(name) for name in untouched} == keys
+    calm: Shop = shops()
+    prepare(calm, write)
+    wait_until(lambda: settled(calm, untouched), deadline=60)
+    play(calm, story, done)
+    wait_until(lambda: settled(calm, story.left), deadline=120)
+    wait_until(lambda: snapshot(shop) == snapshot(calm))
+    assert list(agreement(shop)) == []
