@@ -1,5 +1,6 @@
 """Claims: the variables and the Secret that a link wants to be the only one to write."""
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +24,16 @@ def variables_of(link: Link) -> tuple[str, ...]:
     return (*own, *(extra.name for extra in link.binding.extra))
 
 
+def claims_of(link: Link) -> tuple[tuple[str, ...], ...]:
+    """Answer keys that two links share if they can collide."""
+    secret = ("secret", link.namespace, link.binding.secret_name)
+    if link.binding.inject is Inject.NONE:
+        return (secret,)
+    client = link.client
+    names = variables_of(link)
+    return (secret, *(("variable", client.namespace, client.kind, client.name, name) for name in names))
+
+
 def doubled_variable(link: Link) -> str | None:
     """Answer a variable that one link sets twice."""
     names = variables_of(link)
@@ -44,8 +55,8 @@ def find_collision(link: Link, rivals: Iterable[Link], settled: frozenset[str]) 
     return None
 
 
-def _rank(link: Link, settled: frozenset[str]) -> tuple[bool, str, str]:
-    return (link.uid not in settled, link.created.isoformat(), link.name)
+def _rank(link: Link, settled: frozenset[str]) -> tuple[bool, dt.datetime, str]:
+    return (link.uid not in settled, link.created, link.name)
 
 
 def _shared(link: Link, rival: Link) -> str | None:

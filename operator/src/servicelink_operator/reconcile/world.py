@@ -13,6 +13,7 @@ from servicelink_core.api.links import Link, ServiceRef, WorkloadRef, parse_link
 from servicelink_core.api.names import MANAGED, MANAGED_BY, MANAGER, VERIFIER_OF
 from servicelink_core.api.objects import EXTERNAL_NAME, Service, Workload, parse_service, parse_workload
 from servicelink_core.api.policies import Policy, parse_policy
+from servicelink_core.claims import claims_of
 from servicelink_core.conflicts import Imported
 from servicelink_core.link import Arrow, Assessment, Limits, assess_link
 from servicelink_core.policy import PolicyWorld
@@ -68,7 +69,7 @@ class World:
         self.links.index("server", lambda body: [_server_of(body)])
         self.links.index("server-namespace", lambda body: [_server_of(body).namespace])
         self.links.index("client", lambda body: [_client_of(body)])
-        self.links.index("secret", lambda body: [(_namespace(body), _secret_of(body))])
+        self.links.index("claim", _claims_of)
         self.links.index("namespace", lambda body: [_namespace(body)])
         self.policies.index("namespace", lambda body: [_namespace(body)])
         self.services.index("namespace", lambda body: [_namespace(body)])
@@ -107,8 +108,8 @@ class World:
 
     def rivals_of(self, link: Link) -> tuple[Link, ...]:
         """Answer the links that could claim what a link claims."""
-        same_secret = self.links.by_index("secret", (link.namespace, link.binding.secret_name))
-        found = {other.uid: other for other in (*self.links_from(link.client), *self._links(same_secret))}
+        same = (body for claim in claims_of(link) for body in self.links.by_index("claim", claim))
+        found = {other.uid: other for other in self._links(same)}
         found.pop(link.uid, None)
         return tuple(found.values())
 
@@ -297,8 +298,9 @@ def _client_of(body: Mapping[str, Any]) -> WorkloadRef:
     return WorkloadRef(_namespace(body), client.get("kind", ""), client.get("name", ""))
 
 
-def _secret_of(body: Mapping[str, Any]) -> str:
-    return str((body["spec"].get("binding") or {}).get("secretName") or body["metadata"]["name"])
+def _claims_of(body: Object) -> tuple[tuple[str, ...], ...]:
+    link = parse_link(body)
+    return claims_of(link) if isinstance(link, Link) else ()
 
 
 def is_managed(body: Mapping[str, Any]) -> bool:
