@@ -166,6 +166,12 @@ def _resolve(arrow: Arrow, posture: Posture) -> Endpoint | Outcome:
             Reason.CLIENT_NOT_FOUND,
             f"there is no {client.kind} {client}; `kubectl get {kind} -n {client.namespace}` lists what is there",
         )
+    if arrow.client.deleting:
+        return failed(
+            C.RESOLVED,
+            Reason.CLIENT_NOT_FOUND,
+            f"{client.kind} {client} is being deleted; the link goes on once there is another of that name",
+        )
     found = resolve_endpoint(arrow.link, arrow.service, arrow.behind, posture.graphql_path)
     return failed(C.RESOLVED, found.reason, found.message) if isinstance(found, Unresolved) else found
 
