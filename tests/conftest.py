@@ -6,8 +6,12 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+# What several kinds of tests and the benchmarks share.
+sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

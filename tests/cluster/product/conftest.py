@@ -1,120 +1,30 @@
 """The operator as a process with its own rights, on a control plane that no other test uses.
 
-The chart is installed by helm without Pods, and the operator runs here as the ServiceAccount that the chart made. There
-is no node, so these tests look at objects; what Pods see, the end-to-end tests show.
+There is no node, so these tests look at objects; what Pods see, the end-to-end tests show.
 """
 
 import base64
 import json
 import os
-import socket
 import subprocess
-import sys
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from installation import Operator, Product, install
 
-from devcluster.cluster import Cluster
 from devcluster.testing import Client, CommandFailedError, wait_until
 
-ROOT = Path(__file__).parents[3]
-SYSTEM = "servicelink-system"
-USER = f"system:serviceaccount:{SYSTEM}:servicelink"
 Body = dict[str, Any]
-
-
-@dataclass(slots=True)
-class Operator:
-    """One process of the operator; `port` is where it answers about its health."""
-
-    process: subprocess.Popen[str]
-    port: int
-    log: Path
-
-    def is_ready(self) -> bool:
-        """Answer whether it says that it is."""
-        return self.readiness()[0] == 200
-
-    def readiness(self) -> tuple[int, str]:
-        """Answer what it says about itself: the HTTP status (0: nothing), and the page."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz?verbose", timeout=2) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def audits(self, link: str) -> list[Body]:
-        """Answer the audit lines about a link, the oldest first."""
-        lines = map(json.loads, self.log.read_text().splitlines())
-        return [line for line in lines if line.get("logger") == "servicelink.audit" and line["link"] == link]
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """Ask it to end, and answer its exit code."""
-        self.process.terminate()
-        return self.process.wait(timeout=20)
-
-
-@dataclass(slots=True)
-class Product:
-    """An installation: the cluster's administrator, and what it takes to start the operator."""
-
-    admin: Client
-    account: Client
-    folder: Path
-    started: list[Operator] = field(default_factory=list)
-
-    def start(self, *flags: str) -> Operator:
-        """Start an operator with the chart's rights; it need not be ready yet."""
-        port = _free_port()
-        log = self.folder / f"operator-{len(self.started)}.log"
-        words = [
-            *(str(Path(sys.executable).parent / "servicelink-operator"), "run"),
-            *(f"--kubeconfig={self.account.kubeconfig}", f"--lease-namespace={SYSTEM}", "--log-format=json"),
-            *(f"--bind=127.0.0.1:{port}", "--propagation-wait=2s", *flags),
-        ]
-        with log.open("w") as stream:
-            process = subprocess.Popen(words, stdout=stream, stderr=stream, text=True)
-        operator = Operator(process, port, log)
-        self.started.append(operator)
-        return operator
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """The chart, installed in a cluster of this module's own; nothing runs yet."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    devcluster = [sys.executable, "-m", "devcluster"]
-    up = [*devcluster, "up", "--audit", f"--while={os.getpid()}", f"--name={name}"]
-    subprocess.run(up, check=True, capture_output=True)
-    cluster = Cluster(name)
-    admin = Client(cluster, cluster.kubeconfig)
-    chart = ("install", "servicelink", str(ROOT / "charts" / "servicelink"), f"--namespace={SYSTEM}")
-    admin.helm(*chart, "--create-namespace", "--set=replicas=0")
-    made = Product(admin, admin.as_service_account(SYSTEM, "servicelink"), tmp_path_factory.mktemp("operator"))
-    yield made
-    for operator in made.started:
-        operator.kill()
-    subprocess.run([*devcluster, "down", f"--name={name}"], check=True, capture_output=True)
+    with install(tmp_path_factory.mktemp("operator")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import pytest
 from devcluster.testing import wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.product.conftest import Operator, Shop, Writer
+    from installation import Operator
+    from tests.cluster.product.conftest import Shop, Writer
 
 LINK = "checkout-to-payments"
 REFUSED = ("False", "RefNotPermitted")

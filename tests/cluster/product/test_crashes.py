@@ -17,7 +17,8 @@ import pytest
 from devcluster.testing import wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.product.conftest import Product, Shop, Writer
+    from installation import Product
+    from tests.cluster.product.conftest import Shop, Writer
 
 LINKS, CLIENTS, SERVERS = 200, 20, 20
 UNTOUCHED = 20

@@ -9,7 +9,8 @@ import pytest
 from devcluster.testing import Client, CommandFailedError
 
 if TYPE_CHECKING:
-    from tests.cluster.product.conftest import Product, Shop, Writer
+    from installation import Product
+    from tests.cluster.product.conftest import Shop, Writer
 
 LINK = "checkout-to-notification"
 OURS = "apiGroups: [servicelink.dev], resources: [servicelinks, servicelinkpolicies], verbs: ['*']"

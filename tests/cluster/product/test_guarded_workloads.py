@@ -13,7 +13,8 @@ import yaml
 from devcluster.testing import CommandFailedError, wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.product.conftest import Product, Shop, Writer
+    from installation import Product
+    from tests.cluster.product.conftest import Shop, Writer
 
 LINK = "checkout-to-notification"
 POLICY = "servicelink-guard-workloads"

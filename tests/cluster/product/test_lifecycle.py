@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from devcluster.testing import api_calls, wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.product.conftest import Operator, Product, Shop, Writer
+    from installation import Operator, Product
+    from tests.cluster.product.conftest import Shop, Writer
 
 LINK = "checkout-to-notification"
 USER = "system:serviceaccount:servicelink-system:servicelink"

@@ -10,7 +10,8 @@ import pytest
 from devcluster.testing import CommandFailedError, wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.product.conftest import Operator, Shop, Writer
+    from installation import Operator
+    from tests.cluster.product.conftest import Shop, Writer
 
 LINK = "checkout-to-notification"
 

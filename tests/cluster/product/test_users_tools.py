@@ -13,7 +13,8 @@ import pytest
 from devcluster.testing import wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.product.conftest import Product, Shop, Writer
+    from installation import Product
+    from tests.cluster.product.conftest import Shop, Writer
 
 LINK = "checkout-to-notification"
 Body = dict[str, Any]
