@@ -1,0 +1,426 @@
+"""What links cost: API calls, CPU, time, memory; beside a bare client that makes the same writes on the same server.
+
+Usage: bench_operator.py [--links N ...] [--large N] [--idle SECONDS]
+
+Links are spread over 100 servers and 100 clients of one namespace. Calls are counted in the API server's audit log, for
+the operator's ServiceAccount; those of Leases and dry runs are left out. Prints a table, and keeps it and the figures
+under docs/proof. Seconds depend on the machine: what is promised are counts and ratios (the last column).
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
+
+from installation import USER, Operator, Product, install
+
+from devcluster.processes import components
+from devcluster.testing import api_calls, wait_until
+from servicelink_operator.cluster.api import Api, PatchType
+from servicelink_operator.cluster.informers import Informer
+from servicelink_operator.cluster.kinds import CONFIG_MAP, SECRET, SERVICE, SERVICE_LINK, SERVICE_LINK_POLICY, WORKLOADS
+
+PROOF = Path(__file__).parents[2] / "docs" / "proof"
+SPREAD = 100
+AT_A_TIME = 32
+MANY = 5000
+CONDITIONS = ("Accepted", "Permitted", "Resolved", "Issued", "Injected", "RolledOut", "Healthy", "Rotated", "Ready")
+# How links come: a title, the policy's mode, spec.binding.inject, and the most mutating calls per link.
+WAYS = (
+    ("nobody refusing", None, "None", 3.0),
+    ("nobody refusing, with rollouts", None, "Patch", 4.0),
+    ("enforced, with rollouts", "Enforce", "Patch", 6.0),
+)
+Body = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table: what was measured, and what is promised of it ("" nothing, and then whether it holds)."""
+
+    what: str
+    figure: str
+    target: str = ""
+    holds: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """What a bare client is to do as well: so many links, their statuses, and writes that links share."""
+
+    what: str
+    links: int
+    rate: float
+    statuses: int
+    verifiers: int
+    workloads: int
+
+
+@dataclass(slots=True)
+class Bench:
+    """The installation that is measured, and the rows so far."""
+
+    product: Product
+    api: Api
+    rows: list[Row] = field(default_factory=list)
+    twins: list[Twin] = field(default_factory=list)
+
+    def add(
+        self, what: str, figure: float, unit: str = "", *, at_most: float | None = None, at_least: float | None = None
+    ) -> None:
+        """Add a row; a target is a highest or a lowest figure."""
+        target, holds = "", None
+        if at_most is not None:
+            target, holds = f"≤ {at_most:g}", figure <= at_most
+        if at_least is not None:
+            target, holds = f"≥ {at_least:g}", figure >= at_least
+        self.rows.append(Row(what, f"{figure:.3g}{unit}" if figure < 1000 else f"{figure:.0f}{unit}", target, holds))
+        print(f"{what}: {self.rows[-1].figure} {target}", file=sys.stderr)
+
+
+@dataclass(slots=True)
+class Cpu:
+    """CPU seconds of the operator, and of the API server and etcd together."""
+
+    operator: psutil.Process
+    servers: list[psutil.Process]
+
+    def read(self) -> tuple[float, float]:
+        """Answer both so far."""
+        return _seconds(self.operator), sum(map(_seconds, self.servers))
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def each(things: Iterable[Any], work: Callable[[Any], Awaitable[Any]]) -> None:
+    """Work on all things, some at a time."""
+    gate = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(thing: Any) -> None:
+        async with gate:
+            await work(thing)
+
+    await asyncio.gather(*map(one, things))
+
+
+def workload(name: str) -> Body:
+    labels = {"app": name}
+    pod = {"containers": [{"name": "app", "image": "a"}]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
+def service(name: str) -> Body:
+    spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def link(number: int, inject: str) -> Body:
+    spec = {
+        "client": {"kind": "Deployment", "name": f"client-{number % SPREAD}"},
+        "server": {"name": f"server-{number * 7 % SPREAD}"},
+        "protocol": "REST",
+        "binding": {"envPrefix": f"L{number}", "inject": inject},
+    }
+    head = {"apiVersion": SERVICE_LINK.api_version, "kind": SERVICE_LINK.kind}
+    return {**head, "metadata": {"name": f"link-{number}"}, "spec": spec}
+
+
+async def prepare(bench: Bench, namespace: str, mode: str | None) -> None:
+    """Make the namespace, its clients and servers, and a policy over all of them."""
+    bench.product.admin.kubectl("create", "namespace", namespace)
+    names = range(SPREAD)
+    await each(names, lambda n: bench.api.create(WORKLOADS["Deployment"], namespace, workload(f"client-{n}")))
+    await each(names, lambda n: bench.api.create(SERVICE, namespace, service(f"server-{n}")))
+    if mode is not None:
+        head = {"apiVersion": SERVICE_LINK_POLICY.api_version, "kind": SERVICE_LINK_POLICY.kind}
+        policy = {**head, "metadata": {"name": "all"}, "spec": {"services": ["*"], "mode": mode}}
+        await bench.api.create(SERVICE_LINK_POLICY, namespace, policy)
+
+
+@asynccontextmanager
+async def watching(bench: Bench, kind: Any, namespace: str, seen: Callable[[Body], None]) -> AsyncIterator[None]:
+    """Call `seen` for every object of a kind that comes or changes."""
+    watch = Informer(
+        bench.api, kind, namespace=namespace, on_change=lambda _kind, _old, new: seen(new) if new is not None else None
+    )
+    task = asyncio.create_task(watch.run())
+    await watch.wait_synced()
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def is_ready(body: Body) -> bool:
+    conditions = body.get("status", {}).get("conditions", ())
+    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
+
+async def burst(bench: Bench, namespace: str, count: int, inject: str) -> float:
+    """Create links at once, and answer the seconds until the last is Ready."""
+    ready: set[str] = set()
+    complete = asyncio.Event()
+
+    def seen(body: Body) -> None:
+        if is_ready(body):
+            ready.add(body["metadata"]["name"])
+        if len(ready) == count:
+            complete.set()
+
+    async with watching(bench, SERVICE_LINK, namespace, seen):
+        started = time.monotonic()
+        await each(range(count), lambda number: bench.api.create(SERVICE_LINK, namespace, link(number, inject)))
+        await asyncio.wait_for(complete.wait(), 600)
+        return time.monotonic() - started
+
+
+async def measure_twin(bench: Bench, twin: Twin) -> None:
+    """Make as many writes of each kind as the operator did, as fast as can be; no operator may be running."""
+    namespace = f"bare-{len(bench.rows)}"
+    bench.product.admin.kubectl("create", "namespace", namespace)
+    await each(range(SPREAD), lambda n: bench.api.create(CONFIG_MAP, namespace, named(f"map-{n}")))
+    await each(range(SPREAD), lambda n: bench.api.create(WORKLOADS["Deployment"], namespace, workload(f"client-{n}")))
+
+    async def write(number: int) -> None:
+        await bench.api.create(SERVICE_LINK, namespace, link(number, "None"))
+        data = {f"key-{n}": "c29tZXRoaW5n" * 4 for n in range(10)}
+        await bench.api.create(SECRET, namespace, {**named(f"link-{number}"), "data": data})
+        for again in range(twin.statuses):
+            await apply_status(bench.api, namespace, number, again)
+
+    async def write_verifier(number: int) -> None:
+        body = {"data": {"shard": "x" * 3000 + str(number)}}
+        await bench.api.patch(CONFIG_MAP, namespace, f"map-{number % SPREAD}", body, content_type=PatchType.MERGE)
+
+    async def write_workload(number: int) -> None:
+        body = {"metadata": {"annotations": {"written": str(number)}}}
+        name = f"client-{number % SPREAD}"
+        await bench.api.patch(WORKLOADS["Deployment"], namespace, name, body, content_type=PatchType.MERGE)
+
+    started = time.monotonic()
+    await each(range(twin.links), write)
+    await each(range(twin.verifiers), write_verifier)
+    await each(range(twin.workloads), write_workload)
+    rate = twin.links / (time.monotonic() - started)
+    bench.add(f"{twin.what}: a bare client's rate", rate, " links/s")
+    bench.add(f"{twin.what}: share of the bare client's rate", twin.rate / rate, at_least=0.5)
+
+
+def named(name: str) -> Body:
+    return {"metadata": {"name": name}}
+
+
+async def apply_status(api: Api, namespace: str, number: int, again: int) -> None:
+    said = [
+        {
+            "type": kind,
+            "status": "True",
+            "reason": "Bare",
+            "message": f"{again}",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for kind in (
+            "Accepted",
+            "Permitted",
+            "Resolved",
+            "Issued",
+            "Injected",
+            "RolledOut",
+            "Healthy",
+            "Rotated",
+            "Ready",
+        )
+    ]
+    body = {
+        "apiVersion": SERVICE_LINK.api_version,
+        "kind": SERVICE_LINK.kind,
+        **named(f"link-{number}"),
+        "status": {"observedGeneration": 1, "conditions": said},
+    }
+    await api.patch(
+        SERVICE_LINK,
+        namespace,
+        f"link-{number}",
+        body,
+        content_type=PatchType.APPLY,
+        subresource="status",
+        force=True,
+    )
+
+
+async def measure_burst(bench: Bench, cpu: Cpu, count: int) -> None:
+    """Measure the three ways in which links come, and the bare client beside them."""
+    for number, (title, mode, inject, most) in enumerate(WAYS):
+        namespace = f"bench-{count}-{number}"
+        await prepare(bench, namespace, mode)
+        wait_until(lambda: calm(bench), deadline=60)
+        before = cpu.read()
+        with api_calls(bench.product.admin, USER) as calls:
+            took = await burst(bench, namespace, count, inject)
+            wait_until(lambda: calm(bench), deadline=60)
+        used, served = (after - begun for after, begun in zip(cpu.read(), before, strict=True))
+        what = f"{count} links, {title}"
+        bench.add(f"{what}: mutating calls per link", calls.mutating / count, at_most=most)
+        events = sum(number for (_, kind), number in calls.counted.items() if kind == "events")
+        bench.add(f"{what}: Events", events, at_most=0)
+        promised = 2.5 if inject == "None" else None
+        bench.add(f"{what}: operator's CPU per link", used / count * 1000, " ms", at_most=promised)
+        bench.add(f"{what}: API server's and etcd's CPU per link", served / count * 1000, " ms")
+        bench.add(f"{what}: rate", count / took, " links/s")
+        if mode is None:
+            verifiers = calls.counted["patch", "configmaps"] + calls.counted["create", "configmaps"]
+            statuses, workloads = (calls.counted["patch", kind] for kind in ("servicelinks/status", "deployments"))
+            bench.twins.append(Twin(what, count, count / took, round(statuses / count), verifiers, workloads))
+
+
+def calm(bench: Bench) -> bool:
+    """Answer whether the operator has written nothing for two seconds."""
+    log = bench.product.admin.cluster.audit_log
+    size = log.stat().st_size
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        with log.open() as lines:
+            lines.seek(size)
+            if any(f'"{USER}"' in line and '"verb":"patch"' in line for line in lines):
+                return False
+        time.sleep(0.2)
+    return True
+
+
+async def measure_latency(bench: Bench, count: int = 200) -> None:
+    """Measure one link at a time, on an idle system, until its Secret can be used."""
+    namespace = "bench-latency"
+    await prepare(bench, namespace, None)
+    wait_until(lambda: calm(bench), deadline=60)
+    came: dict[str, asyncio.Event] = {f"link-{number}": asyncio.Event() for number in range(count)}
+    times = []
+
+    def seen(body: Body) -> None:
+        if body["metadata"]["name"] in came:
+            came[body["metadata"]["name"]].set()
+
+    async with watching(bench, SECRET, namespace, seen):
+        for number in range(count):
+            started = time.monotonic()
+            await bench.api.create(SERVICE_LINK, namespace, link(number, "None"))
+            await asyncio.wait_for(came[f"link-{number}"].wait(), 30)
+            times.append((time.monotonic() - started) * 1000)
+    bench.add("one link on an idle system, create to Secret: p50", statistics.median(times), " ms")
+    bench.add("one link on an idle system, create to Secret: p99", statistics.quantiles(times, n=100)[98], " ms")
+
+
+async def measure_restart(bench: Bench, operator: Operator, links: int) -> Operator:
+    """Measure what a new process does when there is nothing to do."""
+    operator.kill()
+    with api_calls(bench.product.admin, USER) as calls:
+        started = time.monotonic()
+        reborn = bench.product.start("--leader-elect=false")
+        await asyncio.to_thread(wait_until, lambda: "reconciling" in reborn.log.read_text(), 120)
+        took = time.monotonic() - started
+        process = psutil.Process(reborn.process.pid)
+        await asyncio.to_thread(wait_until, lambda: settled(process), 120)
+        used = _seconds(process)
+        await asyncio.to_thread(wait_until, lambda: calm(bench), 60)
+    writes = sum(
+        n for (verb, kind), n in calls.counted.items() if verb in ("create", "patch", "delete") and "review" not in kind
+    )
+    bench.add(f"restart with {links} links: writes", writes, at_most=0)
+    bench.add(f"restart with {links} links: until all are reconciled", took, " s")
+    bench.add(
+        f"restart with {links} links: CPU per link", used / links * 1000, " ms", at_most=0.5 if links >= 5000 else None
+    )
+    bench.add(f"{links} links after a cold start: memory", process.memory_info().rss / 2**20, " MiB", at_most=200)
+    return reborn
+
+
+def settled(process: psutil.Process) -> bool:
+    """Answer whether a process is idle."""
+    return process.cpu_percent(interval=1.0) < 5
+
+
+async def measure_idle(bench: Bench, seconds: int) -> None:
+    """Measure what is written while nothing happens."""
+    with api_calls(bench.product.admin, USER) as calls:
+        await asyncio.sleep(seconds)
+    bench.add(f"{seconds} idle seconds: mutating calls", calls.mutating, at_most=0)
+
+
+async def measure(product: Product, chosen: argparse.Namespace) -> list[Row]:
+    """Measure everything."""
+    bench = Bench(product, await Api.connect(str(product.admin.kubeconfig), timeout=60))
+    operator = product.start("--leader-elect=false")
+    wait_until(operator.is_ready)
+    found = components(product.admin.cluster.folder)
+    servers = [found["kube-apiserver"], found["etcd"]]
+    links = 0
+    for count in chosen.links:
+        await measure_burst(bench, Cpu(psutil.Process(operator.process.pid), servers), count)
+        links += 3 * count
+    await measure_latency(bench)
+    links += 200
+    await measure_idle(bench, chosen.idle)
+    if chosen.large:
+        await prepare(bench, "bench-large", None)
+        took = await burst(bench, "bench-large", chosen.large, "None")
+        bench.add(f"{chosen.large} links: rate", chosen.large / took, " links/s")
+        links += chosen.large
+        memory = psutil.Process(operator.process.pid).memory_info().rss / 2**20
+        bench.add(f"{links} links, live: memory", memory, " MiB", at_most=200)
+    reborn = await measure_restart(bench, operator, links)
+    reborn.kill()
+    for twin in bench.twins:
+        await measure_twin(bench, twin)
+    await bench.api.close()
+    return bench.rows
+
+
+def render(rows: list[Row]) -> str:
+    """Render the rows as a Markdown page."""
+    verdicts = {None: "", True: " ✓", False: " ✗"}
+    lines = "\n".join(f"| {row.what} | {row.figure} | {row.target}{verdicts[row.holds]} |" for row in rows)
+    return f"""# The operator: what links cost
+
+Written by `make bench` on {os.cpu_count()} cores, Linux {platform.release().split("-")[0]}, which API server, etcd,
+operator and the client that makes the load share.
+
+| what | figure | target |
+|---|---|---|
+{lines}
+"""
+
+
+def main() -> int:
+    """Measure, write both files, and answer 1 where a target is missed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--links", type=int, nargs="*", default=[300, 1000], help="how many links come at once")
+    parser.add_argument("--large", type=int, default=0, help="how many links there are for memory and a cold start")
+    parser.add_argument("--idle", type=int, default=60, help="for how many seconds nothing happens")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, install(Path(folder)) as product:
+        rows = asyncio.run(measure(product, chosen))
+    (PROOF / "operator.json").write_text(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n")
+    (PROOF / "operator.md").write_text(render(rows))
+    print(render(rows))
+    return 0 if all(row.holds is not False for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
