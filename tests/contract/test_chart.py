@@ -19,7 +19,7 @@ CHART = ROOT / "charts" / "servicelink"
 SOURCES = sorted((ROOT / "crds").glob("*.yaml"))
 KEEP = {"helm.sh/resource-policy": "keep"}
 # What only a Deployment can know, or what a Pod has no use for.
-NOT_VALUES = {"lease_namespace", "lease_name", "identity", "guards_prefix", "kubeconfig"}
+NOT_VALUES = {"lease_namespace", "lease_name", "identity", "guards_prefix", "kubeconfig", "watch_namespaces"}
 
 
 def values() -> dict[str, Any]:

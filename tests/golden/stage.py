@@ -6,6 +6,7 @@ which workloads carry what their links want. Then `lost` variables are taken out
 sight, and `gone` ones deleted for certain.
 """
 
+from dataclasses import replace
 from typing import Any, cast
 
 import yaml
@@ -18,6 +19,7 @@ from servicelink_core.api.fields import Invalid, parse_time, render_time
 from servicelink_core.api.links import Link, ServiceRef, WorkloadRef
 from servicelink_core.api.objects import TEMPLATE_PATHS, Workload
 from servicelink_core.conditions import Findings, settle_invalid, settle_link
+from servicelink_core.limits import DEFAULT_QUOTA
 from servicelink_core.link import Limits
 from servicelink_core.policy import settle_invalid_policy, settle_policy
 from servicelink_core.render.verifier import render_config_maps
@@ -47,9 +49,10 @@ class Stage:
         self.now = parse_time(case["now"])
         self._imported = {name: frozenset(keys) for name, keys in case.get("imported", {}).items()}
         self._version = 1
-        limits = Limits(parse_duration(case.get("propagationWait", "150s")), parse_duration("5m"))
+        # None: a definition of our kinds is being deleted.
+        self._installation = case.get("installation", "")
         # No informer of this world is ever run, so that nothing asks the API.
-        self.world = World(cast("Api", None), Memory(), limits, lambda *_: None)
+        self.world = World(cast("Api", None), Memory(), _limits(case), lambda *_: None, clock=lambda: 0.0)
         for body in case["objects"]:
             self._store(body)
         for ref, verifier in case.get("verifiers", {}).items():
@@ -60,12 +63,7 @@ class Stage:
             self._inject(WorkloadRef(*name.split("/")))
         for name, variables in case.get("lost", {}).items():
             self._lose(WorkloadRef(*name.split("/")), frozenset(variables))
-        for name in case.get("conflicts", ()):
-            self.world.memory.conflicts.add(ServiceRef(*name.split("/")))
-        for name, message in case.get("refusals", {}).items():
-            parts = name.split("/")
-            key = link_key(*parts) if len(parts) == 2 else workload_key(WorkloadRef(*parts))
-            self.world.memory.refusals[key] = message
+        self._remember(case)
         self._gone = frozenset(case.get("gone", ()))
         for name in (*case.get("unseen", ()), *self._gone):
             namespace, link = name.split("/")
@@ -107,7 +105,8 @@ class Stage:
             injection = judge_injection(use, client, self._imported)
         standing = self.world.standing(link.server).entry_of(link.uid) is not None
         failure = self.world.memory.refusals.get(workload_key(link.client), "")
-        findings = Findings(assessment, use.secret, client, injection, standing=standing, failure=failure)
+        pace = self.world.memory.paced.get(workload_key(link.client), "")
+        findings = Findings(assessment, use.secret, client, injection, standing=standing, failure=failure, pace=pace)
         settled = settle_link(findings, previous, self.now)
         return {
             "secret": str(assessment.step),
@@ -120,7 +119,7 @@ class Stage:
 
     def _answer_server(self, ref: ServiceRef) -> Body | None:
         gone = frozenset(f"uid-of-servicelink-{name.split('/')[1]}" for name in self._gone)
-        plan = plan_server(self.world.observe_server(ref, self.now, gone), self.now)
+        plan = plan_server(self.world.observe_server(ref, self.now, self._installation, gone), self.now)
         asks = [one.link for one in plan.unconfirmed]
         if plan.verifier is None:
             return {"verifier": None, "asks": asks}
@@ -129,6 +128,7 @@ class Stage:
             "verifier": {body["metadata"]["name"]: yaml.safe_load(next(iter(body["data"].values()))) for body in maps},
             "enforcedSince": plan.enforced_since and render_time(plan.enforced_since),
             "asks": asks,
+            **({"lookAgain": render_time(plan.look_again)} if plan.look_again else {}),
         }
 
     def _answer_workload(self, workload: Workload) -> Body:
@@ -166,6 +166,8 @@ class Stage:
                 port=one.get("port", 8080),
                 protocol=Protocol(one.get("protocol", "REST")),
                 keys=tuple(KeyEntry(key["kid"], key["kid"] * 8, parse_time(key["since"])) for key in one["keys"]),
+                installation=one.get("installation", ""),
+                held_since=parse_time(one["heldSince"]) if "heldSince" in one else None,
             )
             for one in given["links"]
         ]
@@ -173,6 +175,21 @@ class Stage:
         since = parse_time(given["enforcedSince"]) if "enforcedSince" in given else None
         for body in render_config_maps(ref, verifier, since):
             self._store(body)
+
+    def _remember(self, case: Body) -> None:
+        """Say what else lives in memory only."""
+        memory = self.world.memory
+        for name in case.get("conflicts", ()):
+            memory.conflicts.add(ServiceRef(*name.split("/")))
+        for name, message in case.get("refusals", {}).items():
+            parts = name.split("/")
+            key = link_key(*parts) if len(parts) == 2 else workload_key(WorkloadRef(*parts))
+            memory.refusals[key] = message
+        for name, why in case.get("paced", {}).items():
+            memory.paced[workload_key(WorkloadRef(*name.split("/")))] = why
+        for name, links in case.get("leftOut", {}).items():
+            uids = frozenset(f"uid-of-servicelink-{link.split('/')[1]}" for link in links)
+            memory.left_out[ServiceRef(*name.split("/"))] = uids
 
     def _remember_secret(self, link_name: str, known: str | Body) -> None:
         """Say what is known: Absent, Foreign, Unread, or a kid and candidate, whose hashes are the kid eight times."""
@@ -191,6 +208,7 @@ class Stage:
             candidate_kid=known.get("candidate"),
             candidate_sha256=known["candidate"] * 8 if "candidate" in known else None,
             content_hash=known.get("contentHash"),
+            owner=known.get("owner", link.name),
             kid_secret=known.get("kidSecret", False),
         )
 
@@ -223,6 +241,17 @@ class Stage:
         for container in target["containers"]:
             container["env"] = [one for one in container["env"] if one["name"] not in variables]
         self._store(body)
+
+
+def _limits(case: Body) -> Limits:
+    confirmed = case.get("confirmed")
+    return Limits(
+        propagation_wait=parse_duration(case.get("propagationWait", "150s")),
+        min_overlap=parse_duration("5m"),
+        confirmed=parse_time(confirmed) if confirmed else None,
+        quota=replace(DEFAULT_QUOTA, **case.get("quota", {})),
+        scope=frozenset(case.get("scope", ())),
+    )
 
 
 def _without_directives(item: Body) -> Body:

@@ -15,7 +15,7 @@ from stage import Stage
 CASES = sorted((Path(__file__).parent / "cases").iterdir())
 # Named now, so that no release renames them; set by steps to come: rotation, probing, registry, mTLS.
 LATER = {
-    *(Reason.AUTHORITY_NOT_READY, Reason.OUT_OF_SCOPE, Reason.ROTATING, Reason.ROLLED_BACK, Reason.UP_TO_DATE),
+    *(Reason.AUTHORITY_NOT_READY, Reason.ROTATING, Reason.ROLLED_BACK, Reason.UP_TO_DATE),
     *(Reason.ENFORCED, Reason.NO_ENFORCER, Reason.ENFORCER_ERROR, Reason.ROTATION_OVERDUE, Reason.ROTATION_FAILED),
     *(Reason.SERVING, Reason.NO_TRAFFIC, Reason.DNS_FAILED, Reason.CONNECT_REFUSED, Reason.TIMEOUT),
     *(Reason.TLS_UNTRUSTED, Reason.CREDENTIAL_REJECTED, Reason.NOT_AUTHORIZED, Reason.SERVER_ERROR),

@@ -23,6 +23,8 @@ from devcluster.testing import Client
 ROOT = Path(__file__).parents[2]
 SYSTEM = "servicelink-system"
 USER = f"system:serviceaccount:{SYSTEM}:servicelink"
+# What would be waited for in vain where there are no Pods.
+_SHORT = ("--propagation-wait=2s", "--rollout-pause=0s", "--rollouts-at-a-time=0")
 Body = dict[str, Any]
 
 
@@ -80,7 +82,8 @@ class Product:
         words = [
             *(str(Path(sys.executable).parent / "servicelink-operator"), "run"),
             *(f"--kubeconfig={self.account.kubeconfig}", f"--lease-namespace={SYSTEM}", "--log-format=json"),
-            *(f"--bind=127.0.0.1:{port}", "--propagation-wait=2s", *flags),
+            *(f"--bind=127.0.0.1:{port}", *flags),
+            *(flag for flag in _SHORT if flag.partition("=")[0] not in {one.partition("=")[0] for one in flags}),
         ]
         with log.open("w") as stream:
             process = subprocess.Popen(words, stdout=stream, stderr=stream, text=True)

@@ -49,7 +49,9 @@ class LinkEntry:
 
     `link` is namespace/name, `port` the number of the Pods' port. A link has `keys` (one, or two during a rotation) or
     an `identity` (a SPIFFE ID, whose certificates are accepted if issued after `issued_after`). A call must pass
-    `allow` and `cap`; None allows everything.
+    `allow` and `cap`; None allows everything. `installation` says which installation of the kinds the link is of ("":
+    not known), and `held_since` since when the entry stays although its link or consent has vanished: both are for
+    whoever writes the verifier, and decide about no call.
     """
 
     link: str
@@ -61,6 +63,8 @@ class LinkEntry:
     issued_after: dt.datetime | None = None
     allow: tuple[Rule, ...] | None = None
     cap: tuple[Rule, ...] | None = None
+    installation: str = ""
+    held_since: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,40 @@ def render_verifier(verifier: Verifier, *, shard_bytes: int = SHARD_BYTES) -> tu
         "service": verifier.service,
     }
     revision = hashlib.sha256("\n".join((_dump(head), *entries)).encode()).hexdigest()[:16]
-    room = shard_bytes - len(_dump(head)) - 128
+    room = _room(head, shard_bytes)
     groups = _fill(entries, room)
     if len(groups) > MAX_SHARDS or any(len(entry.encode()) >= room for entry in entries):
         raise ValueError(f"{len(entries)} links do not fit into {MAX_SHARDS} shards of {shard_bytes} bytes")
     whole = {**head, "of": len(groups), "revision": revision}
     return tuple(_shard({**whole, "shard": place}, group) for place, group in enumerate(groups))
+
+
+def find_overflow(verifier: Verifier, *, shard_bytes: int = SHARD_BYTES) -> tuple[LinkEntry, ...]:
+    """Answer the entries for which eight shards of `shard_bytes` have no room; the first of `links` are served first.
+
+    Shards are filled in another order, so each may stay emptier than full by one entry; that much is kept free.
+    """
+    if sum(map(_most_bytes, verifier.links)) < shard_bytes:
+        return ()
+    room = _room({"header": verifier.header, "path": verifier.graphql_path, "service": verifier.service}, shard_bytes)
+    sizes = [len(_dump(_link_to_json(entry)).encode()) + 1 for entry in verifier.links]
+    left = MAX_SHARDS * (room - max((size for size in sizes if size < room), default=0))
+    over = []
+    for entry, size in zip(verifier.links, sizes, strict=True):
+        if size >= room or size > left:
+            over.append(entry)
+        else:
+            left -= size
+    return tuple(over)
+
+
+def _most_bytes(entry: LinkEntry) -> int:
+    """Answer how large an entry can be at most, which is quicker than to render it."""
+    return 1024 + 20_000 * (len(entry.allow or ()) + len(entry.cap or ()))
+
+
+def _room(head: Mapping[str, Any], shard_bytes: int) -> int:
+    return shard_bytes - len(_dump(head)) - 256
 
 
 def _shard(head: dict[str, Any], entries: Sequence[str]) -> str:
@@ -174,12 +206,17 @@ def _link_to_json(entry: LinkEntry) -> dict[str, Any]:
         "issuedAfter": entry.issued_after and _time_to_json(entry.issued_after),
         "allow": None if entry.allow is None else rules_to_json(entry.allow),
         "cap": None if entry.cap is None else rules_to_json(entry.cap),
+        "installation": entry.installation or None,
+        "heldSince": entry.held_since and _time_to_json(entry.held_since),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
 
 _HEAD_FIELDS = {"format", "graphqlPath", "header", "mode", "of", "revision", "service", "shard"}
-_LINK_FIELDS = {"link", "uid", "port", "protocol", "keys", "identity", "issuedAfter", "allow", "cap"}
+_LINK_FIELDS = {
+    *("link", "uid", "port", "protocol", "keys", "identity", "issuedAfter", "allow", "cap"),
+    *("installation", "heldSince"),
+}
 
 
 def _parse_link(entry: dict[str, Any]) -> LinkEntry:
@@ -197,6 +234,8 @@ def _parse_link(entry: dict[str, Any]) -> LinkEntry:
         issued_after=_parse_time(entry["issuedAfter"]) if "issuedAfter" in entry else None,
         allow=parse_rules(protocol, entry["allow"]) if "allow" in entry else None,
         cap=parse_rules(protocol, entry["cap"]) if "cap" in entry else None,
+        installation=take(entry, "installation", str) if "installation" in entry else "",
+        held_since=_parse_time(entry["heldSince"]) if "heldSince" in entry else None,
     )
 
 

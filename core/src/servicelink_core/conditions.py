@@ -41,7 +41,10 @@ Status = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that a link's status tells. `standing` says whether its verifier still has an entry of the link."""
+    """All that a link's status tells. `standing` says whether its verifier still has an entry of the link.
+
+    `failure` is why the API server refused the change of its client, `pace` why that change waits; "" if neither.
+    """
 
     assessment: Assessment
     secret: SecretView | BindingFacts
@@ -49,6 +52,7 @@ class Findings:
     injection: Injection
     standing: bool
     failure: str = ""
+    pace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def _judge_injected(findings: Findings) -> Outcome:
         case Injected.WAITING if findings.failure:
             return failed(C.INJECTED, Reason.FORBIDDEN, findings.failure)
         case Injected.WAITING:
-            return unknown(C.INJECTED, Reason.INJECTING, "the client's template gets the binding")
+            return unknown(C.INJECTED, Reason.INJECTING, findings.pace or "the client's template gets the binding")
 
 
 def _judge_rollout(findings: Findings) -> Outcome:
@@ -187,7 +191,7 @@ def _facts(findings: Findings) -> Status:
     facts: Status = {"observedGeneration": link.generation, "client": link.client.name, "server": str(link.server)}
     if not assessment.consent.given:
         return facts
-    if isinstance(findings.secret, BindingFacts):
+    if isinstance(findings.secret, BindingFacts) and findings.secret.link_uid == link.uid:
         facts["binding"] = {"name": link.binding.secret_name}
         facts["credential"] = _credential(findings.secret)
     facts["mode"] = str(assessment.posture.mode)

@@ -19,6 +19,7 @@ from servicelink_core.api.reasons import ConditionType as C
 from servicelink_core.api.reasons import Reason
 from servicelink_core.claims import doubled_variable, find_collision
 from servicelink_core.consent import Consent, judge_consent
+from servicelink_core.limits import DEFAULT_QUOTA, Excess, Usage
 from servicelink_core.outcomes import Outcome, failed, not_evaluated, succeeded, unknown
 from servicelink_core.posture import Posture, judge_posture
 from servicelink_core.render.content import content_hash, render_content
@@ -36,18 +37,26 @@ from servicelink_core.rotation import (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Settings that decide: `propagation_wait` as in `rotation`, `min_overlap` the shortest overlap served."""
+    """Settings that decide: `propagation_wait` as in `rotation`, `min_overlap` the shortest overlap served.
+
+    `confirmed`: what the brake has held since before then may go; `quota`: what the links of a namespace may take;
+    `scope`: the namespaces that are watched, none for all of them.
+    """
 
     propagation_wait: dt.timedelta = dt.timedelta(seconds=150)
     min_overlap: dt.timedelta = dt.timedelta(minutes=5)
+    confirmed: dt.datetime | None = None
+    quota: Usage = DEFAULT_QUOTA
+    scope: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
     """All that decides about one link. `policies` select its server; `behind` are the workloads of its Service.
 
-    `rivals` are the other links of its namespace, `settled` the UIDs of those accepted as they are now. `failure` is
-    what the API server last answered to a write for this link, "" if nothing.
+    `rivals` are the other links of its namespace, `settled` the UIDs of those accepted as they are now. `excess` is
+    what its namespace has too much of for this link to be served. `failure` is what the API server last answered to a
+    write for this link, "" if nothing.
     """
 
     link: Link
@@ -61,6 +70,7 @@ class Arrow:
     client: Workload | None
     standing: StandingVerifier
     secret: SecretView | BindingFacts
+    excess: Excess | None = None
     failure: str = ""
 
 
@@ -124,9 +134,26 @@ def assess_link(arrow: Arrow, limits: Limits, now: dt.datetime) -> Assessment:
 
 
 def _judge_acceptance(arrow: Arrow, limits: Limits) -> Outcome:
-    link = arrow.link
+    problem = _find_no_room(arrow, limits) or _find_unfit(arrow.link, limits) or _find_collision(arrow)
+    return problem or succeeded(C.ACCEPTED, Reason.ACCEPTED)
+
+
+def _find_no_room(arrow: Arrow, limits: Limits) -> Outcome | None:
+    """Answer why the operator cannot serve any link there, or no further one."""
+    link, excess = arrow.link, arrow.excess
     if arrow.terminating:
         return failed(C.ACCEPTED, Reason.NAMESPACE_TERMINATING, f"namespace {link.namespace} is being deleted")
+    if limits.scope and link.server.namespace not in limits.scope:
+        message = f"namespace {link.server.namespace} is not watched by this operator (its setting watchNamespaces)"
+        return failed(C.ACCEPTED, Reason.OUT_OF_SCOPE, message)
+    if excess is None:
+        return None
+    message = f"the links of namespace {link.namespace} have more than {excess.most} {excess.what}; delete some of them"
+    return failed(C.ACCEPTED, Reason.LIMIT_EXCEEDED, f"{message}, or raise {excess.setting}")
+
+
+def _find_unfit(link: Link, limits: Limits) -> Outcome | None:
+    """Answer what the link asks for and does not get."""
     if link.unsupported:
         fields = ", ".join(link.unsupported)
         return failed(C.ACCEPTED, Reason.NOT_SUPPORTED, f"this release does not serve {fields}; leave it out")
@@ -138,18 +165,19 @@ def _judge_acceptance(arrow: Arrow, limits: Limits) -> Outcome:
             f"spec.rotation.overlap is {given}; this operator asks for at least {least} (its setting minOverlap)",
         )
     doubled = doubled_variable(link)
-    if doubled is not None:
-        return failed(
-            C.ACCEPTED, Reason.INVALID_SPEC, f"spec.binding.env: {doubled} is set by the link itself; use another name"
-        )
-    collision = find_collision(link, arrow.rivals, arrow.settled)
-    if collision is not None:
-        return failed(
-            C.ACCEPTED,
-            Reason.CONFLICTED,
-            f"ServiceLink {collision.holder.name} already has {collision.what}; change spec.binding of one of the two",
-        )
-    return succeeded(C.ACCEPTED, Reason.ACCEPTED)
+    if doubled is None:
+        return None
+    message = f"spec.binding.env: {doubled} is set by the link itself; use another name"
+    return failed(C.ACCEPTED, Reason.INVALID_SPEC, message)
+
+
+def _find_collision(arrow: Arrow) -> Outcome | None:
+    """Answer what another link has that this one wants."""
+    found = find_collision(arrow.link, arrow.rivals, arrow.settled)
+    if found is None:
+        return None
+    message = f"ServiceLink {found.holder.name} already has {found.what}; change spec.binding of one of the two"
+    return failed(C.ACCEPTED, Reason.CONFLICTED, message)
 
 
 def _judge_permission(consent: Consent) -> Outcome:
@@ -178,6 +206,7 @@ def _resolve(arrow: Arrow, posture: Posture) -> Endpoint | Outcome:
 
 def _issue_world(arrow: Arrow, posture: Posture, endpoint: Endpoint, limits: Limits) -> IssueWorld:
     return IssueWorld(
+        link_name=arrow.link.name,
         link_uid=arrow.link.uid,
         secret=arrow.secret,
         standing=arrow.standing,
@@ -208,6 +237,12 @@ def _judge_issue(arrow: Arrow, issue: Issue) -> Outcome:
                 Reason.VERIFIER_CONFLICT,
                 f"a ConfigMap servicelink-verifier-{link.server.name} in namespace {link.server.namespace} is not the "
                 "operator's; delete or rename it",
+            )
+        case Reason.VERIFIER_FULL:
+            return failed(
+                C.ISSUED,
+                Reason.VERIFIER_FULL,
+                f"the verifier of {link.server} has no room for this link; write rules shorter, or delete links to it",
             )
         case _ if arrow.failure:
             return failed(C.ISSUED, Reason.FORBIDDEN, arrow.failure)

@@ -25,7 +25,8 @@ class SecretView(StrEnum):
 class BindingFacts:
     """What the annotations of a link's binding Secret say; `content_hash` None where it was not read but presumed.
 
-    `kid_secret` says whether the Secret of the current kid (`delivery: Env`) is there.
+    `owner` is the name of the link that it was made for. `kid_secret` says whether the Secret of the current kid
+    (`delivery: Env`) is there.
     """
 
     link_uid: str
@@ -36,6 +37,7 @@ class BindingFacts:
     candidate_kid: str | None = None
     candidate_sha256: str | None = None
     content_hash: str | None = None
+    owner: str = ""
     kid_secret: bool = False
 
 
@@ -43,12 +45,13 @@ class BindingFacts:
 class StandingVerifier:
     """A verifier as it stands; `enforced_since` is when it began to refuse, None while it does not.
 
-    `conflict` says that a ConfigMap of its name is somebody else's.
+    `conflict` says that a ConfigMap of its name is somebody else's, `left_out` names by UID the links without room.
     """
 
     verifier: Verifier | None
     enforced_since: dt.datetime | None = None
     conflict: bool = False
+    left_out: frozenset[str] = frozenset()
 
     def entry_of(self, uid: str) -> LinkEntry | None:
         """Answer the entry of the link with that UID."""
@@ -83,10 +86,12 @@ class Issue:
 class IssueWorld:
     """What decides about issuing: the Secret, the verifier, its entry, what the server is to do with other calls.
 
+    `link_name` and `link_uid` are the link's.
     `wait` is how long a verifier's files need to reach the server's Pods; `wants_kid_secret` is `delivery: Env`;
     `revoked` are kids that the server's owner takes no more.
     """
 
+    link_name: str
     link_uid: str
     secret: SecretView | BindingFacts
     standing: StandingVerifier
@@ -115,6 +120,9 @@ def plan_issue(world: IssueWorld, now: dt.datetime) -> Issue:
 
 
 def _plan_with(facts: BindingFacts, world: IssueWorld, now: dt.datetime) -> Issue:
+    if facts.link_uid != world.link_uid and facts.owner == world.link_name:
+        # Of the link of this name before this one: its client goes on with that key until it is handed the new one.
+        return Issue(SecretStep.CREATE_CANDIDATE, Reason.ISSUING, "issuing a key of the link's own")
     if facts.link_uid != world.link_uid:
         return Issue(SecretStep.NONE, Reason.SECRET_CONFLICT, "")
     if facts.kid is None or facts.kid in world.revoked:
@@ -139,7 +147,8 @@ def _plan_publish(facts: BindingFacts, world: IssueWorld, now: dt.datetime) -> I
 
 
 def _upkeep(facts: BindingFacts, world: IssueWorld) -> SecretStep:
-    if facts.content_hash is not None and facts.content_hash != world.content_hash:
+    read = facts.content_hash is not None
+    if read and (facts.content_hash != world.content_hash or facts.owner != world.link_name):
         return SecretStep.REFRESH
     return SecretStep.COPY_TO_KID if world.wants_kid_secret and not facts.kid_secret else SecretStep.NONE
 
@@ -151,6 +160,8 @@ def _proof(kid: str, world: IssueWorld, now: dt.datetime) -> Issue | None:
     """
     entry = world.standing.entry_of(world.link_uid)
     key = next((key for key in entry.keys if key.kid == kid), None) if entry else None
+    if key is None and world.link_uid in world.standing.left_out:
+        return Issue(SecretStep.NONE, Reason.VERIFIER_FULL, "")
     if key is None:
         return Issue(SecretStep.NONE, Reason.ISSUING, "the server's verifier does not have the key yet")
     since = world.standing.enforced_since

@@ -26,7 +26,7 @@ class Check:
 class Readiness:
     """Named checks, in the order in which they were named; each is bad until it was first set."""
 
-    def __init__(self, names: Iterable[str] = ("crds", "rights", "guards", "sync", "lease")) -> None:
+    def __init__(self, names: Iterable[str] = ("crds", "rights", "guards", "sync", "lease", "removals")) -> None:
         self._checks = dict.fromkeys(names, Check(ok=False, message=NOT_CHECKED))
 
     def set(self, name: str, ok: bool, message: str) -> None:  # noqa: FBT001 (the name of the check reads before it)

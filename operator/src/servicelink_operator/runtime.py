@@ -5,6 +5,7 @@ links, so that a link is judged against verifiers and templates that are up to d
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -15,6 +16,7 @@ from servicelink_core.link import Limits
 from servicelink_operator import telemetry
 from servicelink_operator.cluster.api import Api
 from servicelink_operator.cluster.errors import ApiError
+from servicelink_operator.cluster.installation import Installation
 from servicelink_operator.cluster.lease import LeaderElection
 from servicelink_operator.cluster.preflight import observe_crds, observe_guards, observe_rights
 from servicelink_operator.cluster.secrets import ReadBudget
@@ -27,6 +29,7 @@ from servicelink_operator.reconcile.loop import Loop
 from servicelink_operator.reconcile.memory import Memory
 from servicelink_operator.reconcile.policies import PolicyReconciler
 from servicelink_operator.reconcile.queue import WorkQueue
+from servicelink_operator.reconcile.rollouts import Rollouts
 from servicelink_operator.reconcile.servers import ServerReconciler
 from servicelink_operator.reconcile.workloads import WorkloadReconciler
 from servicelink_operator.reconcile.world import World
@@ -35,8 +38,12 @@ from servicelink_operator.settings import Settings
 _RETRY_SECONDS = 2.0
 _CHECK_SECONDS = 60.0
 _BEAT_SECONDS = 1.0
+# All verifiers are gone through to count.
+_HELD_BEATS = 5
 # Longer than any pause of a healthy event loop, shorter than a kubelet's patience.
 _STUCK_SECONDS = 30.0
+
+_MEND_HELD = "apply the links again, or set confirmRemovals to the present time"
 
 log = structlog.get_logger("servicelink.operator")
 
@@ -52,9 +59,17 @@ class Operator:
         self._health = HealthServer(self._readiness, lambda: time.monotonic() - self._beat < _STUCK_SECONDS)
         self._queue = WorkQueue()
         self._bells = Bells(self._queue)
-        limits = Limits(settings.propagation_wait, settings.min_overlap)
-        self._world = World(api, Memory(), limits, self._bells.changed)
+        limits = Limits(
+            propagation_wait=settings.propagation_wait,
+            min_overlap=settings.min_overlap,
+            confirmed=settings.confirm_removals,
+            quota=settings.quota,
+            scope=settings.scope,
+        )
+        clock = asyncio.get_running_loop().time
+        self._world = World(api, Memory(), limits, self._bells.changed, clock=clock)
         telemetry.watch_links(self._world.count_links)
+        telemetry.watch_held(self._world.count_held)
         self._lease = LeaderElection(api, settings.lease_namespace, settings.lease_name, settings.identity)
 
     async def run(self) -> None:
@@ -92,13 +107,15 @@ class Operator:
         log.info("reconciling", links=len(list(self._world.links.items())), frozen=self._settings.freeze)
 
     def _reconcilers(self) -> dict[Writes, Any]:
-        api, world, bells, imports = self._api, self._world, self._bells, Imports(self._api)
+        api, world, bells = self._api, self._world, self._bells
+        imports, installation = Imports(api), Installation(api)
+        rollouts = Rollouts(self._settings.rollout_pause.total_seconds(), self._settings.rollouts_at_a_time)
         budget = ReadBudget(self._settings.secret_reads_per_second)
         every = self._settings.secret_check_interval
         return {
             Writes.LINK: LinkReconciler(api, world, bells, imports, budget, every),
-            Writes.SERVER: ServerReconciler(api, world, bells),
-            Writes.WORKLOAD: WorkloadReconciler(api, world, bells, imports),
+            Writes.SERVER: ServerReconciler(api, world, bells, installation),
+            Writes.WORKLOAD: WorkloadReconciler(api, world, bells, imports, installation, rollouts),
             Writes.POLICY: PolicyReconciler(api, world),
         }
 
@@ -125,7 +142,7 @@ class Operator:
         missing: str | None = None
         while True:
             if missing != "":
-                missing = await _ask_rights(self._api, self._settings.lease_namespace)
+                missing = await _ask_rights(self._api, self._settings)
                 self._readiness.set("rights", ok=not missing, message=missing)
             problem = await _ask(observe_guards(self._api, self._settings.guards_prefix))
             if problem is not None and not self._settings.require_guards:
@@ -135,10 +152,19 @@ class Operator:
             good = problem is None and not missing
             await asyncio.sleep(_CHECK_SECONDS if good else _RETRY_SECONDS)
 
+    def _tell_held(self) -> None:
+        """Say how many entries the brake holds: no reason not to be ready, but one to look."""
+        held = self._world.count_held()
+        message = f"{held} entries are held, whose links vanished at once; {_MEND_HELD}" if held else ""
+        self._readiness.set("removals", ok=True, message=message)
+
     async def _beat_for_ever(self) -> None:
+        beats = itertools.count()
         while True:
             self._beat = time.monotonic()
             telemetry.QUEUE_DEPTH.set(len(self._queue))
+            if next(beats) % _HELD_BEATS == 0:
+                self._tell_held()
             await asyncio.sleep(_BEAT_SECONDS)
 
 
@@ -150,8 +176,8 @@ async def _ask(question: Coroutine[Any, Any, str | None]) -> str | None:
         return f"the API server does not answer: {error.reason}"
 
 
-async def _ask_rights(api: Api, lease_namespace: str) -> str:
+async def _ask_rights(api: Api, settings: Settings) -> str:
     try:
-        return "; ".join(await observe_rights(api, lease_namespace))
+        return "; ".join(await observe_rights(api, settings.lease_namespace, settings.scope))
     except ApiError as error:
         return f"the API server does not answer: {error.reason}"

@@ -19,6 +19,8 @@ from pydantic_settings import CliSettingsSource, CliUnknownArgs, EnvSettingsSour
 from pydantic_settings.exceptions import SettingsError as CommandLineError
 
 from servicelink_core.api.durations import parse_duration
+from servicelink_core.api.fields import parse_time
+from servicelink_core.limits import DEFAULT_QUOTA, Usage
 
 PREFIX = "SERVICELINK_"
 PROGRAM = "servicelink-operator run"
@@ -29,6 +31,8 @@ _INJECTED = re.compile(
 )
 # https://spiffe.io/docs/latest/spiffe-specs/spiffe-id, section 2.1.
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
+# RFC 1123, as of a Namespace's name.
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _BIND = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65535
 
@@ -45,6 +49,20 @@ def _require_positive(duration: dt.timedelta) -> dt.timedelta:
     if duration <= dt.timedelta():
         raise ValueError("it must be longer than nothing; write one such as 10m")
     return duration
+
+
+def _require_namespaces(text: str) -> str:
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    for name in names:
+        if not _NAMESPACE.fullmatch(name):
+            raise ValueError(f"'{name}' is no namespace; write names with commas between, such as shop,payments")
+    return ",".join(names)
+
+
+def _parse_moment(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return parse_time(text) if text else None
 
 
 def _require_trust_domain(text: str) -> str:
@@ -120,9 +138,40 @@ class Settings(BaseModel):
     )
     require_guards: bool = Field(default=True, description="not ready without the chart's admission policies")
     guards_prefix: str = Field(default="servicelink", min_length=1, description="what the policies' names begin with")
+    watch_namespaces: Annotated[str, AfterValidator(_require_namespaces)] = Field(
+        default="", description="serve links and servers of these namespaces only (comma-separated); empty: of all"
+    )
+    rollout_pause: Duration = Field(
+        default=_text("60s"), description="how long after a change of a workload's Pods its next one waits"
+    )
+    rollouts_at_a_time: int = Field(
+        default=20, ge=0, description="how many workloads roll out changes at the same time; 0: any number"
+    )
+    max_links_per_namespace: int = Field(
+        default=DEFAULT_QUOTA.links, ge=1, description="how many links a namespace may have"
+    )
+    max_rules_per_namespace: int = Field(
+        default=DEFAULT_QUOTA.rules, ge=1, description="how many allow rules all links of a namespace may have"
+    )
+    max_bytes_per_namespace: int = Field(
+        default=DEFAULT_QUOTA.bytes, ge=1024, description="how long the specs of a namespace's links may be as JSON"
+    )
+    confirm_removals: Annotated[dt.datetime | None, BeforeValidator(_parse_moment)] = Field(
+        default=None, description="what was held before this time, as too many links were gone at once, may go"
+    )
     kubeconfig: str | None = Field(
         default=None, description="empty: as a Pod's ServiceAccount, else $KUBECONFIG, else ~/.kube/config"
     )
+
+    @property
+    def scope(self) -> frozenset[str]:
+        """The namespaces that are watched; none: all."""
+        return frozenset(self.watch_namespaces.split(",")) if self.watch_namespaces else frozenset()
+
+    @property
+    def quota(self) -> Usage:
+        """What the links of one namespace may take."""
+        return Usage(self.max_links_per_namespace, self.max_rules_per_namespace, self.max_bytes_per_namespace)
 
     @property
     def bind_host(self) -> str:

@@ -41,6 +41,11 @@ RECONCILE_SECONDS = Histogram(
 )
 QUEUE_DEPTH = Gauge("servicelink_queue_depth", "Keys that wait to be reconciled.", registry=REGISTRY)
 LINKS = Gauge("servicelink_links", "Links by the status of their condition Ready.", ("ready",), registry=REGISTRY)
+HELD = Gauge(
+    "servicelink_held_entries",
+    "Entries of verifiers that stay although their links vanished, since too many did at once.",
+    registry=REGISTRY,
+)
 LEADER = Gauge("servicelink_leader", "1 while this process holds the Lease.", registry=REGISTRY)
 INFORMER_SYNCED = Gauge(
     "servicelink_informer_synced", "1 once the cache of a kind holds all of it.", ("kind",), registry=REGISTRY
@@ -61,6 +66,11 @@ def watch_links(count: Callable[[str], int]) -> None:
     """Have links counted whenever metrics are asked for; `count` answers for a status of the condition Ready."""
     for status in ("True", "False", "Unknown"):
         LINKS.labels(status).set_function(partial(count, status))
+
+
+def watch_held(count: Callable[[], int]) -> None:
+    """Have held entries counted whenever metrics are asked for."""
+    HELD.set_function(count)
 
 
 def audit(event: str, *, link: str, kid: str, reason: str) -> None:

@@ -1,15 +1,14 @@
 """What is missing is named in words, with what mends it."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from devcluster.testing import Client
+from devcluster.testing import Client, wait_until
 from servicelink_operator.cluster.api import Api
-from servicelink_operator.cluster.kinds import CUSTOM_RESOURCE_DEFINITION
 from servicelink_operator.cluster.preflight import (
     GUARDS,
     find_crd_problem,
@@ -42,6 +41,7 @@ spec: {{policyName: {name}, validationActions: [{action}]}}
 def crds(cluster: Client) -> None:
     cluster.kubectl("apply", "--server-side", f"--filename={CRDS}")
     cluster.kubectl("wait", f"--filename={CRDS}", "--for=condition=Established", "--timeout=30s")
+    wait_until(lambda: "ServiceLink" in cluster.kubectl("get", "--raw", "/openapi/v3/apis/servicelink.dev/v1alpha1"))
 
 
 @pytest.fixture
@@ -64,30 +64,31 @@ async def test_the_crds_of_this_release_are_accepted(crds: None, api: Api) -> No
     assert await observe_crds(api) is None
 
 
-async def test_a_crd_of_another_release_is_said_with_what_it_lacks(crds: None, api: Api) -> None:
-    found = await api.read(CUSTOM_RESOURCE_DEFINITION, None, "servicelinks.servicelink.dev")
-    schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    del schema["properties"]["spec"]["properties"]["rotation"]
-    del schema["properties"]["status"]["default"]
+@pytest.fixture
+def older_crd(cluster: Client, crds: None) -> Iterator[None]:
+    """The definition of links as a release before this one had it."""
+    older = yaml.safe_load((CRDS / "servicelink.dev_servicelinks.yaml").read_text())
+    schema = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    del schema["spec"]["properties"]["binding"]["properties"]["secretName"]
+    del schema["status"]["default"]
+    cluster.apply(yaml.safe_dump(older), "--server-side", "--force-conflicts")
+    yield
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRDS}")
 
-    problem = find_crd_problem(found, ("spec.client.name", "spec.rotation.overlap"))
 
-    assert problem is not None
-    assert "lacks spec.rotation.overlap, the default of status" in problem
-    assert "kubectl apply" in problem
+async def test_a_crd_of_another_release_is_said_with_what_it_lacks(older_crd: None, api: Api) -> None:
+    """The API server publishes the schema of a changed definition a moment later."""
+    said = None
+    async with asyncio.timeout(20):
+        while said is None:
+            said = await observe_crds(api)
+
+    assert "lacks spec.binding.secretName, the default of status" in said
+    assert "kubectl apply" in said
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"status": {"conditions": [{"type": "Established", "status": "False"}]}}, "not established"),
-        ({"spec": {"versions": [{"name": "v1alpha1", "served": False}]}}, "does not serve v1alpha1"),
-    ],
-)
-async def test_a_crd_that_does_not_serve_is_said(crds: None, api: Api, change: dict[str, Any], said: str) -> None:
-    found = await api.read(CUSTOM_RESOURCE_DEFINITION, None, "servicelinks.servicelink.dev")
-
-    assert said in str(find_crd_problem({**found, **change}, ()))
+def test_a_kind_that_is_not_served_is_said() -> None:
+    assert "is not installed, or does not serve v1alpha1" in str(find_crd_problem(None, ()))
 
 
 async def test_an_administrator_misses_no_right_and_a_stranger_every_one(
@@ -104,7 +105,7 @@ async def test_an_administrator_misses_no_right_and_a_stranger_every_one(
     assert "patch deployments.apps" in missing
     assert "patch servicelinks.servicelink.dev/status" in missing
     assert f"create leases.coordination.k8s.io in {namespace}" in missing
-    assert "may not be read" in str(crds)
+    assert crds is None
 
 
 async def test_one_missing_right_is_named(

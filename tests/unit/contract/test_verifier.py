@@ -15,6 +15,7 @@ from servicelink_contract.verifier import (
     Mode,
     Verifier,
     VerifierError,
+    find_overflow,
     parse_verifier,
     render_verifier,
 )
@@ -187,3 +188,27 @@ def test_the_format_is_the_same_for_ever() -> None:
             }
         ],
     }
+
+
+def test_what_does_not_overflow_can_be_rendered_and_what_does_could_not() -> None:
+    """The first links are served first; among them, room is left for one shard's uneven end only."""
+    whole = many(1500)
+    over = find_overflow(whole, shard_bytes=20_000)
+    fitting = replace(whole, links=tuple(entry for entry in whole.links if entry not in over))
+
+    assert over == whole.links[len(fitting.links) :]
+    assert len(over) > 100
+    assert parse_verifier(render_verifier(fitting, shard_bytes=20_000)) == fitting
+    with pytest.raises(ValueError, match="do not fit"):
+        render_verifier(replace(whole, links=whole.links[: len(fitting.links) + 10]), shard_bytes=20_000)
+
+
+def test_an_entry_larger_than_a_shard_overflows_and_keeps_nobody_else_out() -> None:
+    rules = tuple(RestRule(None, (parse_pattern(f"/{number:0200}"),)) for number in range(32))
+    large = replace(REST, allow=rules)
+
+    assert find_overflow(replace(WHOLE, links=(large, GRPC)), shard_bytes=3000) == (large,)
+
+
+def test_a_verifier_that_surely_fits_is_not_measured() -> None:
+    assert find_overflow(many(100)) == ()

@@ -64,6 +64,7 @@ class Reason(StrEnum):
     CONFLICTED = "Conflicted"
     OUT_OF_SCOPE = "OutOfScope"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
+    LIMIT_EXCEEDED = "LimitExceeded"
     # Permitted.
     REF_NOT_PERMITTED = "RefNotPermitted"
     GRANT_EXPIRED = "GrantExpired"
@@ -80,6 +81,7 @@ class Reason(StrEnum):
     PROPAGATING = "Propagating"
     SECRET_CONFLICT = "SecretConflict"  # noqa: S105 (a reason, not a password)
     VERIFIER_CONFLICT = "VerifierConflict"
+    VERIFIER_FULL = "VerifierFull"
     AUTHORITY_NOT_READY = "AuthorityNotReady"
     FORBIDDEN = "Forbidden"
     # Injected.
@@ -157,6 +159,11 @@ REASONS: dict[Reason, Meaning] = {
     Reason.NAMESPACE_TERMINATING: Meaning(
         (_C.ACCEPTED,), "The namespace is being deleted.", "Nothing; the link goes with it."
     ),
+    Reason.LIMIT_EXCEEDED: Meaning(
+        (_C.ACCEPTED,),
+        "The links of this namespace take more than one namespace may; those that were accepted before stay so.",
+        "Delete or shorten links of the namespace, or raise the operator's setting that the message names.",
+    ),
     Reason.REF_NOT_PERMITTED: Meaning(
         (_C.PERMITTED,),
         "No policy of the server's namespace allows this link; whether the server exists is not said.",
@@ -210,6 +217,11 @@ REASONS: dict[Reason, Meaning] = {
         (_C.ISSUED,),
         "A ConfigMap of the verifier's name exists and is not the operator's; it is left alone.",
         "Delete or rename that ConfigMap in the server's namespace.",
+    ),
+    Reason.VERIFIER_FULL: Meaning(
+        (_C.ISSUED,),
+        "The server's verifier, at most eight ConfigMaps, has no room for another link.",
+        "Write the rules of links to that server shorter (patterns such as /v1/**), or delete links.",
     ),
     Reason.AUTHORITY_NOT_READY: Meaning(
         (_C.ISSUED,), "The authority that signs certificates is not ready.", "Look at the operator's readiness."

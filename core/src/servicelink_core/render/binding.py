@@ -46,15 +46,28 @@ def render_publication(content: Mapping[str, str], key: ApiKey, version: str, no
     return _patch(data, annotations, version)
 
 
-def render_refresh(content: Mapping[str, str], version: str) -> Body:
-    """Render the merge patch of the content that is not secret."""
-    return _patch(content, {CONTENT_HASH: content_hash(content)}, version)
+def render_refresh(link: Link, content: Mapping[str, str], version: str) -> Body:
+    """Render the merge patch of what is not secret: the content, and the link as the owner."""
+    body = _patch(content, {CONTENT_HASH: content_hash(content)}, version)
+    body["metadata"]["ownerReferences"] = [_owner(link)]
+    return body
 
 
 def render_reissue(content: Mapping[str, str], key: ApiKey, version: str) -> Body:
     """Render the merge patch that stores a new candidate where a binding's key is lost or revoked."""
     annotations = {CANDIDATE_KID: key.kid, CANDIDATE_SHA256: key.sha256, CONTENT_HASH: content_hash(content)}
     return _patch({**content, BindingKey.CANDIDATE: key.text}, annotations, version)
+
+
+def render_takeover(link: Link, content: Mapping[str, str], key: ApiKey, version: str) -> Body:
+    """Render the merge patch by which a link takes over the binding of the link of its name before it.
+
+    The key there stays until the candidate is published, and is nobody's in the marks: it is not this link's.
+    """
+    body = render_reissue(content, key, version)
+    body["metadata"]["annotations"] |= {LINK_UID: link.uid, KID: None, SHA256: None, ISSUED_AT: None}
+    body["metadata"]["ownerReferences"] = [_owner(link)]
+    return body
 
 
 def render_kid_secret(link: Link, key: ApiKey) -> Body:
@@ -70,17 +83,26 @@ def parse_facts(secret: Mapping[str, Any]) -> BindingFacts | SecretView:
     labels = metadata.get("labels") or {}
     if secret.get("type") != BINDING_TYPE or labels.get(MANAGED_BY) != MANAGER or LINK_UID not in marks:
         return SecretView.FOREIGN
-    issued_at = marks.get(ISSUED_AT)
+    owners = [one["name"] for one in metadata.get("ownerReferences") or () if one["uid"] == marks[LINK_UID]]
     return BindingFacts(
         link_uid=marks[LINK_UID],
         resource_version=metadata["resourceVersion"],
         kid=marks.get(KID),
         sha256=marks.get(SHA256),
-        issued_at=parse_time(issued_at) if issued_at else None,
+        issued_at=_parse_mark(marks.get(ISSUED_AT)),
         candidate_kid=marks.get(CANDIDATE_KID),
         candidate_sha256=marks.get(CANDIDATE_SHA256),
         content_hash=marks.get(CONTENT_HASH, ""),
+        owner=owners[0] if owners else "",
     )
+
+
+def _parse_mark(text: str | None) -> dt.datetime | None:
+    """Answer the time that a mark says; None where there is none, or somebody has written something else."""
+    try:
+        return parse_time(text) if text else None
+    except ValueError:
+        return None
 
 
 def _key_data(key: ApiKey) -> dict[str, str]:
@@ -92,14 +114,6 @@ def _issued(content: Mapping[str, str], key: ApiKey, now: dt.datetime) -> dict[s
 
 
 def _secret(link: Link, name: str, data: Mapping[str, str], annotations: Mapping[str, str]) -> Body:
-    owner = {
-        "apiVersion": API_VERSION,
-        "kind": "ServiceLink",
-        "name": link.name,
-        "uid": link.uid,
-        # True would let nobody delete the link who may not set its finalizers.
-        "blockOwnerDeletion": False,
-    }
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -109,9 +123,20 @@ def _secret(link: Link, name: str, data: Mapping[str, str], annotations: Mapping
             "namespace": link.namespace,
             "labels": {MANAGED_BY: MANAGER},
             "annotations": {LINK_UID: link.uid, **annotations},
-            "ownerReferences": [owner],
+            "ownerReferences": [_owner(link)],
         },
         "stringData": {str(name): value for name, value in data.items()},
+    }
+
+
+def _owner(link: Link) -> Body:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ServiceLink",
+        "name": link.name,
+        "uid": link.uid,
+        # True would let nobody delete the link who may not set its finalizers.
+        "blockOwnerDeletion": False,
     }
 
 

@@ -90,6 +90,16 @@ class Api:
         accept = _METADATA.format("") if metadata_only else "application/json"
         return await self._send(_Request("get", "GET", kind, kind.path(namespace, name), {}, self._timeout, accept))
 
+    async def read_schemas(self, kind: Kind) -> Object:
+        """Answer the schemas of a kind's group and version by their names, from what the API server says of itself.
+
+        Everybody may read them (OpenAPI v3); raises NotServedError where there is no such group and version.
+        """
+        path = f"/openapi/v3/apis/{kind.group}/{kind.version}"
+        answer = await self._send(_Request("get", "GET", kind, path, {}, self._timeout))
+        schemas: Object = answer.get("components", {}).get("schemas", {})
+        return schemas
+
     async def list_page(
         self,
         kind: Kind,

@@ -48,6 +48,9 @@ class Cache:
         """Answer the object at a place."""
         return self._objects.get(place)
 
+    def __len__(self) -> int:
+        return len(self._objects)
+
     def items(self) -> Iterable[Object]:
         """Answer all objects, as of now."""
         return tuple(self._objects.values())

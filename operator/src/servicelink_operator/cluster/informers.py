@@ -18,7 +18,7 @@ import structlog
 from servicelink_operator import telemetry
 from servicelink_operator.cluster.api import Api
 from servicelink_operator.cluster.cache import Cache, KeysOf, Object, Place, place_of, version_of
-from servicelink_operator.cluster.errors import ApiError, GoneError
+from servicelink_operator.cluster.errors import ApiError, ForbiddenError, GoneError
 from servicelink_operator.cluster.kinds import Kind
 
 PAGE = 500
@@ -73,6 +73,7 @@ class Informer:
         self._watch_seconds = watch_seconds
         self._cache = Cache(lambda old, new: on_change(kind, old, new))
         self._synced = asyncio.Event()
+        self._refused = asyncio.Event()
         self._must_list = True
         self._failures = 0
 
@@ -81,13 +82,21 @@ class Informer:
         """Whether the cache has held all of the kind since a first complete list."""
         return self._synced.is_set()
 
-    async def wait_synced(self) -> None:
-        """Wait for that."""
-        await self._synced.wait()
+    async def wait_synced(self, *, or_refused: bool = False) -> None:
+        """Wait for that; with `or_refused` only until the API server has said that this may not be read."""
+        waits = [asyncio.ensure_future(self._synced.wait())]
+        if or_refused:
+            waits.append(asyncio.ensure_future(self._refused.wait()))
+        _, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for one in rest:
+            one.cancel()
 
     def find(self, namespace: str, name: str) -> Object | None:
         """Answer the object of that name, None where there is none; namespace "" for cluster-wide kinds."""
         return self._cache.find((namespace, name))
+
+    def __len__(self) -> int:
+        return len(self._cache)
 
     def items(self) -> Iterable[Object]:
         """Answer all objects."""
@@ -118,6 +127,8 @@ class Informer:
                 error = None
             except ApiError as failed:
                 error = failed
+                if isinstance(failed, ForbiddenError):
+                    self._refused.set()
                 self._must_list = self._must_list or isinstance(failed, GoneError) or _TOO_NEW in failed.causes
             if time.monotonic() - started > STEADY_SECONDS:
                 self._failures = 0

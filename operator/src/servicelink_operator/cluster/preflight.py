@@ -5,18 +5,17 @@ Each check answers words for the readiness page, naming what is missing and how 
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from servicelink_core.api import names
 from servicelink_operator.cluster.api import Api, Object
-from servicelink_operator.cluster.errors import ForbiddenError, NotFoundError
+from servicelink_operator.cluster.errors import ForbiddenError, NotFoundError, NotServedError
 from servicelink_operator.cluster.kinds import (
     ACCESS_REVIEW,
     ADMISSION_POLICY,
     ADMISSION_POLICY_BINDING,
     CONFIG_MAP,
-    CUSTOM_RESOURCE_DEFINITION,
     LEASE,
     NAMESPACE,
     SECRET,
@@ -70,53 +69,65 @@ class Right:
         return f"{self.verb} {self.kind.plural}{group}{tail}" + (f" in {self.namespace}" if self.namespace else "")
 
 
-def wants_rights(lease_namespace: str) -> tuple[Right, ...]:
+def wants_rights(lease_namespace: str, scope: frozenset[str] = frozenset()) -> tuple[Right, ...]:
     """Answer the rights that the operator needs: what the chart's roles must grant."""
+    lease = (Right(verb, LEASE, namespace=lease_namespace) for verb in ("get", "create", "patch"))
+    if not scope:
+        return (*_wanted(), *(Right(verb, NAMESPACE) for verb in _OBSERVE), *lease)
+    own = (replace(right, namespace=name) for name in sorted(scope) for right in _wanted())
+    # A Role can grant its own namespace, and only to be got.
+    return (*own, *(Right("get", NAMESPACE, namespace=name) for name in sorted(scope)), *lease)
+
+
+def _wanted() -> tuple[Right, ...]:
+    """Answer the rights that are needed wherever links and servers are served."""
     return (
         *(Right(verb, kind) for kind in (SERVICE_LINK, SERVICE_LINK_POLICY) for verb in _OBSERVE),
         *(Right("patch", kind, "status") for kind in (SERVICE_LINK, SERVICE_LINK_POLICY)),
-        *(Right(verb, kind) for kind in (SERVICE, NAMESPACE) for verb in _OBSERVE),
+        *(Right(verb, SERVICE) for verb in _OBSERVE),
         *(Right(verb, CONFIG_MAP) for verb in (*_OBSERVE, "create", "patch", "delete")),
         # Neither get, list nor watch: see cluster/secrets.py.
         *(Right(verb, SECRET) for verb in ("create", "patch", "delete")),
         *(Right(verb, kind) for kind in WORKLOADS.values() for verb in (*_OBSERVE, "patch")),
-        *(Right(verb, LEASE, namespace=lease_namespace) for verb in ("get", "create", "patch")),
     )
 
 
 async def observe_crds(api: Api) -> str | None:
     """Answer what is wrong with the two CRDs, None when both are served as this release needs them."""
+    try:
+        schemas = await api.read_schemas(SERVICE_LINK)
+    except (NotFoundError, NotServedError):
+        schemas = {}
     for kind, fields in _FIELDS.items():
-        name = f"{kind.plural}.{kind.group}"
-        try:
-            found = await api.read(CUSTOM_RESOURCE_DEFINITION, None, name)
-        except NotFoundError:
-            return f"CRD {name} is not installed; {_MEND_CRDS}"
-        except ForbiddenError:
-            return f"CRD {name} may not be read; grant the operator get on customresourcedefinitions"
-        if problem := find_crd_problem(found, fields):
-            return f"CRD {name} {problem}"
+        if problem := find_crd_problem(_schema_of(kind, schemas), fields):
+            return f"CRD {kind.plural}.{kind.group} {problem}"
     return None
 
 
-def find_crd_problem(definition: Object, fields: tuple[str, ...]) -> str | None:
-    """Answer in words why a CustomResourceDefinition does not serve this release, None when it does."""
-    conditions = {one["type"]: one["status"] for one in definition.get("status", {}).get("conditions", ())}
-    if conditions.get("Established") != "True":
-        return "is not established yet; if that stays so, kubectl describe it"
-    served = [one for one in definition["spec"]["versions"] if one["name"] == names.VERSION and one["served"]]
-    if not served:
-        return f"does not serve {names.VERSION}; {_MEND_CRDS}"
-    schema = served[0].get("schema", {}).get("openAPIV3Schema", {})
+def find_crd_problem(schema: Object | None, fields: tuple[str, ...]) -> str | None:
+    """Answer in words why a kind's schema (None: not served) does not serve this release, None when it does."""
+    if schema is None:
+        return f"is not installed, or does not serve {names.VERSION}; {_MEND_CRDS}"
     missing = [path for path in fields if not _has_field(schema, path)]
     if _property(schema, "status").get("default") != {"observedGeneration": -1}:
         missing.append("the default of status")
     return f"is of another release, it lacks {', '.join(missing)}; {_MEND_CRDS}" if missing else None
 
 
-async def observe_rights(api: Api, lease_namespace: str = "default") -> tuple[str, ...]:
-    """Answer the rights that are missing, as `patch deployments.apps`; empty when all are there."""
-    wanted = wants_rights(lease_namespace)
+def _schema_of(kind: Kind, schemas: Object) -> Object | None:
+    wanted = {"group": kind.group, "version": kind.version, "kind": kind.kind}
+    found = (one for one in schemas.values() if wanted in one.get("x-kubernetes-group-version-kind", ()))
+    return next(found, None)
+
+
+async def observe_rights(
+    api: Api, lease_namespace: str = "default", scope: frozenset[str] = frozenset()
+) -> tuple[str, ...]:
+    """Answer the rights that are missing, as `patch deployments.apps`; empty when all are there.
+
+    `scope` are the namespaces in which they are needed; none: in all.
+    """
+    wanted = wants_rights(lease_namespace, scope)
     allowed = await asyncio.gather(*(_is_allowed(api, right) for right in wanted))
     return tuple(str(right) for right, is_allowed in zip(wanted, allowed, strict=True) if not is_allowed)
 
@@ -151,6 +162,8 @@ async def _is_allowed(api: Api, right: Right) -> bool:
         "resource": right.kind.plural,
         "subresource": right.subresource,
         "namespace": right.namespace,
+        # A namespace is asked for by its name, which a Role in it can grant.
+        **({"name": right.namespace} if right.kind == NAMESPACE and right.namespace else {}),
     }
     review = {"apiVersion": ACCESS_REVIEW.api_version, "kind": ACCESS_REVIEW.kind}
     answer = await api.create(ACCESS_REVIEW, None, {**review, "spec": {"resourceAttributes": attributes}})

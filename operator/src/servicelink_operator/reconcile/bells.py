@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 from servicelink_core.api.fields import Invalid
 from servicelink_core.api.links import Link, ServiceRef, WorkloadRef, parse_link
-from servicelink_core.api.names import VERIFIER_OF
+from servicelink_core.api.names import INJECTED, VERIFIER_OF
 from servicelink_core.api.objects import Service, Workload, parse_service, parse_workload
 from servicelink_core.api.policies import EVERY_SERVICE, Policy, parse_policy
+from servicelink_core.render.injection import link_key as part_key
 from servicelink_core.render.verifier import parse_standing
 from servicelink_operator.cluster.cache import Object
 from servicelink_operator.cluster.kinds import (
@@ -45,6 +46,15 @@ class Bells:
             key = workload_key(ref)
             pause = self._world.memory.ring_workload(key, asyncio.get_running_loop().time())
             self._queue.add(key, pause)
+
+    def ring_recorded(self, link: str) -> None:
+        """Ring the workloads whose templates carry the binding of a link (namespace/name), there or not."""
+        namespace, _, name = link.partition("/")
+        mark = f'"{part_key(name)}"'
+        for kind, informer in self._world.workloads.items() if self._world is not None else ():
+            for body in informer.by_index("namespace", namespace):
+                if mark in (body["metadata"].get("annotations") or {}).get(INJECTED, ""):
+                    self.ring_workload(WorkloadRef(namespace, kind, body["metadata"]["name"]))
 
     def changed(self, kind: Kind, old: Object | None, new: Object | None) -> None:
         """Ring what a change of an object is about."""
@@ -90,6 +100,7 @@ class Bells:
         self.ring(link_key(*_place(body)))
         if _only_status(old, new):
             return
+        self.ring(*world.memory.crowded.get(_place(body)[0], ()))
         for link in (parse_link(one) for one in (old, new) if one is not None):
             if isinstance(link, Invalid):
                 continue
@@ -99,6 +110,8 @@ class Bells:
             self.ring(*(policy_key(one.namespace, one.name) for one in world.policies_for(link.server)), after=1.0)
         if new is None and old is not None:
             world.memory.forget_link(old["metadata"]["uid"])
+            if not world.is_departing(old["metadata"]["namespace"]):
+                world.memory.vanished(asyncio.get_running_loop().time())
 
     def _policy_changed(self, world: World, old: Object | None, new: Object | None) -> None:
         body = new or old

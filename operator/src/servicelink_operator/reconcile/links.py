@@ -8,6 +8,7 @@ from typing import Any
 
 from servicelink_core.api.fields import Invalid
 from servicelink_core.api.links import Link
+from servicelink_core.api.reasons import Reason
 from servicelink_core.conditions import Findings, Settlement, settle_invalid, settle_link
 from servicelink_core.link import Assessment, Stage
 from servicelink_core.rotation import BindingFacts, SecretStep, SecretView
@@ -46,6 +47,7 @@ class LinkReconciler:
         match link:
             case None:
                 self.world.memory.refusals.pop(key, None)
+                self.world.memory.crowded[key.namespace].discard(key)
             case Invalid():
                 await self._settle_invalid(key, link)
             case Link() if not link.deleting:
@@ -72,9 +74,18 @@ class LinkReconciler:
             injection=injection,
             standing=standing,
             failure=self._refusal_of_client(link),
+            pace=self.world.memory.paced.get(workload_key(link.client), ""),
         )
+        self._note_crowd(key, assessment)
         settlement = settle_link(findings, self._status_of(key), _now())
         await self._settle(key, link.uid, link.generation, settlement)
+
+    def _note_crowd(self, key: Key, assessment: Assessment) -> None:
+        """Remember a link for which its namespace has no room: once there is, it is rung."""
+        crowded = self.world.memory.crowded[key.namespace]
+        crowded.discard(key)
+        if assessment.accepted.reason is Reason.LIMIT_EXCEEDED:
+            crowded.add(key)
 
     async def _advance(self, key: Key, link: Link) -> Assessment:
         """Carry out steps on the Secret until none is left or one must wait, and ring whom that concerns."""

@@ -4,6 +4,7 @@ All of it can be lost at any time: it is read again, asked again, or waited for 
 """
 
 import datetime as dt
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from servicelink_core.api.links import ServiceRef
@@ -11,6 +12,13 @@ from servicelink_core.rotation import BindingFacts, SecretView
 from servicelink_operator.reconcile.keys import Key
 
 SERVER_PAUSE = 1.0
+# A link that is gone may be the first of many. So many within so many seconds are looked at together, once none has
+# gone for so long.
+FIRST_QUIET = 1.0
+CROWD = 10
+CROWD_SECONDS = 10.0
+CROWD_QUIET = 3.0
+CROWD_PATIENCE = 60.0
 WORKLOAD_QUIET = 0.3
 WORKLOAD_PATIENCE = 3.0
 STATUS_PATIENCE = 2.0
@@ -18,15 +26,24 @@ STATUS_PATIENCE = 2.0
 
 @dataclass(slots=True)
 class Memory:
-    """Facts by link UID; refusals by key; times in seconds of the event loop, except `read_at`."""
+    """Facts by link UID; refusals by key; times in seconds of the event loop, except `read_at`.
+
+    `left_out` are the links for which a verifier has no room, `crowded` those for which their namespace has none, and
+    `paced` says of a workload why its change waits.
+    """
 
     secrets: dict[str, SecretView | BindingFacts] = field(default_factory=dict)
     read_at: dict[str, dt.datetime] = field(default_factory=dict)
     refusals: dict[Key, str] = field(default_factory=dict)
     conflicts: set[ServiceRef] = field(default_factory=set)
+    left_out: dict[ServiceRef, frozenset[str]] = field(default_factory=dict)
+    crowded: defaultdict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    paced: dict[Key, str] = field(default_factory=dict)
     _unsettled: dict[str, tuple[int, float]] = field(default_factory=dict)
     _written: dict[Key, float] = field(default_factory=dict)
     _rung: dict[Key, tuple[float, float]] = field(default_factory=dict)
+    _vanished: deque[float] = field(default_factory=deque)
+    _crowd_since: float | None = None
 
     def secret_of(self, uid: str) -> SecretView | BindingFacts:
         """Answer what is known of a link's Secret."""
@@ -36,6 +53,25 @@ class Memory:
         """Drop what is remembered of a link that is gone."""
         for memory in (self.secrets, self.read_at, self._unsettled):
             memory.pop(uid, None)
+
+    def vanished(self, now: float) -> None:
+        """Note that a link is gone."""
+        self._vanished.append(now)
+
+    def vanishing_pause(self, now: float) -> float:
+        """Answer how long to wait until it is clear how many links are gone at once."""
+        count = self.crowd(now)
+        if count < CROWD:
+            self._crowd_since = None
+            return max(0.0, self._vanished[-1] + FIRST_QUIET - now) if count else 0.0
+        self._crowd_since = self._vanished[0] if self._crowd_since is None else self._crowd_since
+        return max(0.0, min(self._vanished[-1] + CROWD_QUIET, self._crowd_since + CROWD_PATIENCE) - now)
+
+    def crowd(self, now: float) -> int:
+        """Answer how many links have vanished of late."""
+        while self._vanished and self._vanished[0] < now - CROWD_SECONDS:
+            self._vanished.popleft()
+        return len(self._vanished)
 
     def status_pause(self, uid: str, generation: int, now: float) -> float:
         """Answer how long to wait yet before a status without an outcome is written; 0 is now."""

@@ -25,11 +25,12 @@ from servicelink_core.render.binding import (
     render_publication,
     render_refresh,
     render_reissue,
+    render_takeover,
 )
 from servicelink_core.render.content import content_hash, render_content
 from servicelink_core.rotation import BindingFacts, SecretStep, SecretView
 from servicelink_operator import telemetry
-from servicelink_operator.cluster.api import Api, Object, PatchType
+from servicelink_operator.cluster.api import FIELD_MANAGER, Api, Object, PatchType
 from servicelink_operator.cluster.errors import AlreadyExistsError, NotFoundError
 from servicelink_operator.cluster.kinds import SECRET
 from servicelink_operator.cluster.secrets import FOREIGN, read_secret
@@ -76,9 +77,7 @@ async def observe_binding(api: Api, link: Link) -> View:
 async def _issue(api: Api, assessment: Assessment, view: View, content: Mapping[str, str], now: dt.datetime) -> View:  # noqa: PLR0917 (one call's whole context)
     link, key = assessment.link, draw_key()
     if isinstance(view, BindingFacts):
-        reissued = await _patch(api, link, render_reissue(content, key, view.resource_version))
-        telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="Revoked" if view.kid else "KeyLost")
-        return reissued
+        return await _reissue(api, link, view, (key, content))
     at_once = assessment.step is SecretStep.CREATE
     body = render_issued(link, content, key, now) if at_once else render_candidate(link, content, key)
     try:
@@ -87,6 +86,17 @@ async def _issue(api: Api, assessment: Assessment, view: View, content: Mapping[
         return await observe_binding(api, link)
     telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="Published" if at_once else "Candidate")
     return _facts(created)
+
+
+async def _reissue(api: Api, link: Link, view: BindingFacts, new: tuple[ApiKey, Mapping[str, str]]) -> View:
+    key, content = new
+    if view.link_uid == link.uid:
+        body, why = render_reissue(content, key, view.resource_version), "Revoked" if view.kid else "KeyLost"
+    else:
+        body, why = render_takeover(link, content, key, view.resource_version), "LinkRecreated"
+    reissued = await _patch(api, link, body)
+    telemetry.audit("issued", link=link.full_name, kid=key.kid, reason=why)
+    return reissued
 
 
 async def _publish(api: Api, link: Link, content: Mapping[str, str], now: dt.datetime) -> View:
@@ -103,7 +113,7 @@ async def _publish(api: Api, link: Link, content: Mapping[str, str], now: dt.dat
 
 
 async def _refresh(api: Api, link: Link, view: BindingFacts, content: Mapping[str, str]) -> View:
-    refreshed = await _patch(api, link, render_refresh(content, view.resource_version))
+    refreshed = await _patch(api, link, render_refresh(link, content, view.resource_version))
     # The patch does not touch the Secret of the kid.
     return replace(refreshed, kid_secret=view.kid_secret) if isinstance(refreshed, BindingFacts) else refreshed
 
@@ -133,17 +143,27 @@ async def _patch(api: Api, link: Link, body: dict[str, Any]) -> View:
 
 
 def _facts(secret: Object) -> View:
-    """Answer what a Secret says; a key whose bytes are not those that were issued counts as lost."""
+    """Answer what a Secret says; a key whose bytes or marks are not those that were issued counts as lost."""
     facts = parse_facts(secret)
     if not isinstance(facts, BindingFacts):
         return facts
-    current, candidate = _key_in(secret, BindingKey.API_KEY), _key_in(secret, BindingKey.CANDIDATE)
+    current, candidate = _own_key_in(secret, BindingKey.API_KEY), _own_key_in(secret, BindingKey.CANDIDATE)
     facts = replace(facts, content_hash=content_hash(_content_in(secret)))
-    if current is None or (current.kid, current.sha256) != (facts.kid, facts.sha256):
+    if current is None or (current.kid, current.sha256) != (facts.kid, facts.sha256) or facts.issued_at is None:
         facts = replace(facts, kid=None, sha256=None, issued_at=None)
     if candidate is None or (candidate.kid, candidate.sha256) != (facts.candidate_kid, facts.candidate_sha256):
         facts = replace(facts, candidate_kid=None, candidate_sha256=None)
     return facts
+
+
+def _own_key_in(secret: Object, name: BindingKey) -> ApiKey | None:
+    """Answer a key unless somebody else has written it: whoever did could have made the marks fit."""
+    writers = {
+        entry["manager"]
+        for entry in secret["metadata"].get("managedFields") or ()
+        if f"f:{name}" in (entry.get("fieldsV1") or {}).get("f:data", {})
+    }
+    return _key_in(secret, name) if writers <= {FIELD_MANAGER} else None
 
 
 _SECRET_KEYS = (BindingKey.API_KEY, BindingKey.API_KEY_ID, BindingKey.CANDIDATE)

@@ -5,6 +5,8 @@ import datetime as dt
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
+
 from servicelink_contract.verifier import Verifier
 from servicelink_core.api.links import ServiceRef
 from servicelink_core.api.names import MANAGED_BY, MANAGER
@@ -13,13 +15,16 @@ from servicelink_core.server import ServerPlan, plan_server
 from servicelink_operator import telemetry
 from servicelink_operator.cluster.api import Api, PatchType
 from servicelink_operator.cluster.cache import Object
-from servicelink_operator.cluster.errors import AlreadyExistsError, ConflictError, NotFoundError
+from servicelink_operator.cluster.errors import AlreadyExistsError, ConflictError, ForbiddenError, NotFoundError
+from servicelink_operator.cluster.installation import Installation
 from servicelink_operator.cluster.kinds import CONFIG_MAP, SERVICE, SERVICE_LINK
 from servicelink_operator.reconcile.bells import Bells
 from servicelink_operator.reconcile.keys import Key, link_key, server_key
 from servicelink_operator.reconcile.world import World
 
 _CONFLICT_PAUSE = 30.0
+
+log = structlog.get_logger("servicelink.reconcile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class ServerReconciler:
     api: Api
     world: World
     bells: Bells
+    installation: Installation
 
     async def reconcile(self, key: Key) -> None:
         """Bring one server's verifier to what its links and policies want."""
@@ -41,21 +47,50 @@ class ServerReconciler:
         if ref in self.world.memory.conflicts and not await self._has_resolved(ref):
             self.bells.ring(key, after=_CONFLICT_PAUSE)
             return
-        plan = await self._plan(ref)
+        plan = await self._plan(key, ref)
+        if plan.look_again is not None:
+            self.bells.ring(key, after=max(1.0, (plan.look_again - dt.datetime.now(dt.UTC)).total_seconds()))
+        self._note_left_out(ref, plan.left_out)
         before = self.world.standing(ref).verifier
         if await self._apply(ref, plan):
             self.world.memory.server_written(key, asyncio.get_running_loop().time())
+            for entry in before.links if before else ():
+                if entry.uid not in plan.uids:
+                    self.bells.ring_recorded(entry.link)
             _tell(before, plan.verifier)
 
-    async def _plan(self, ref: ServiceRef) -> ServerPlan:
-        """Plan; where entries have no link in sight, ask the API server which of those are gone, and plan again."""
-        plan = self._plan_once(ref)
-        gone = [one.uid for one in plan.unconfirmed if await self._is_gone(one.link, one.uid)]
-        return self._plan_once(ref, frozenset(gone)) if gone else plan
+    def _note_left_out(self, ref: ServiceRef, left_out: frozenset[str]) -> None:
+        """Remember for which links there is no room, and tell those for which that is news."""
+        memory = self.world.memory
+        news = memory.left_out.get(ref, frozenset()) ^ left_out
+        memory.left_out[ref] = left_out
+        if not left_out:
+            del memory.left_out[ref]
+        for link in self.world.links_to(ref) if news else ():
+            if link.uid in news:
+                self.bells.ring(link_key(link.namespace, link.name))
 
-    def _plan_once(self, ref: ServiceRef, gone: frozenset[str] = frozenset()) -> ServerPlan:
+    async def _plan(self, key: Key, ref: ServiceRef) -> ServerPlan:
+        """Plan; before an entry goes, ask the API server for its link and for the definitions, and plan again.
+
+        While many links vanish, nothing goes until it is clear how many.
+        """
+        plan = self._plan_once(ref, await self.installation.observe())
+        pause = self.world.memory.vanishing_pause(asyncio.get_running_loop().time()) if plan.unconfirmed else 0.0
+        if pause > 0:
+            self.bells.ring(key, after=pause)
+        gone = [one.uid for one in plan.unconfirmed if pause == 0 and await self._is_gone(one.link, one.uid)]
+        if not gone and plan.uids >= self._standing_uids(ref):
+            return plan
+        return self._plan_once(ref, await self.installation.observe(newest=True), frozenset(gone))
+
+    def _plan_once(self, ref: ServiceRef, installation: str | None, gone: frozenset[str] = frozenset()) -> ServerPlan:
         now = dt.datetime.now(dt.UTC)
-        return plan_server(self.world.observe_server(ref, now, gone), now)
+        return plan_server(self.world.observe_server(ref, now, installation, gone), now)
+
+    def _standing_uids(self, ref: ServiceRef) -> frozenset[str]:
+        verifier = self.world.standing(ref).verifier
+        return frozenset(entry.uid for entry in verifier.links) if verifier else frozenset()
 
     async def _is_gone(self, full_name: str, uid: str) -> bool:
         namespace, _, name = full_name.partition("/")
@@ -63,6 +98,9 @@ class ServerReconciler:
             found = await self.api.read(SERVICE_LINK, namespace, name, metadata_only=True)
         except NotFoundError:
             return True
+        except ForbiddenError:
+            # Of a namespace that is not watched any more: nobody says that it is gone.
+            return False
         return bool(found["metadata"]["uid"] != uid)
 
     async def _apply(self, ref: ServiceRef, plan: ServerPlan) -> bool:
@@ -112,7 +150,7 @@ class ServerReconciler:
     async def _has_resolved(self, ref: ServiceRef) -> bool:
         """Look whether the ConfigMap that is somebody else's has gone; the plan then finds out whether all have."""
         self.world.memory.conflicts.discard(ref)
-        plan = self._plan_once(ref)
+        plan = self._plan_once(ref, await self.installation.observe())
         for body in render_config_maps(ref, plan.verifier, None) if plan.verifier else ():
             try:
                 found = await self.api.read(CONFIG_MAP, ref.namespace, body["metadata"]["name"], metadata_only=True)
@@ -161,12 +199,19 @@ def _marks(body: Object, standing: Object) -> dict[str, str | None]:
 
 
 def _tell(before: Verifier | None, after: Verifier | None) -> None:
-    """Leave a line for every key that is accepted from now on, or no longer."""
+    """Leave a line for every key that is accepted from now on, or no longer, and for entries that the brake holds."""
+    held = _held(after) - _held(before)
+    if after is not None and held:
+        log.warning("removals_held", server=after.service, links=len(held), samples=sorted(held)[:5])
     old, new = _kids(before), _kids(after)
     for link, kid in sorted(new - old):
         telemetry.audit("accepted", link=link, kid=kid, reason="Verifier")
     for link, kid in sorted(old - new):
         telemetry.audit("revoked", link=link, kid=kid, reason="Verifier")
+
+
+def _held(verifier: Verifier | None) -> set[str]:
+    return {entry.link for entry in (verifier.links if verifier else ()) if entry.held_since is not None}
 
 
 def _kids(verifier: Verifier | None) -> set[tuple[str, str]]:

@@ -4,17 +4,20 @@ Nothing in this module writes, and nothing but the reading of a client's importe
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from servicelink_contract.verifier import Mode
+from servicelink_contract.verifier import LinkEntry, Mode
 from servicelink_core.api.fields import Invalid, parse_time
 from servicelink_core.api.links import Link, ServiceRef, WorkloadRef, parse_link
 from servicelink_core.api.names import MANAGED, MANAGED_BY, MANAGER, VERIFIER_OF
 from servicelink_core.api.objects import EXTERNAL_NAME, Service, Workload, parse_service, parse_workload
 from servicelink_core.api.policies import Policy, parse_policy
+from servicelink_core.brake import Removals
 from servicelink_core.claims import claims_of
 from servicelink_core.conflicts import Imported
+from servicelink_core.limits import Excess
 from servicelink_core.link import Arrow, Assessment, Limits, assess_link
 from servicelink_core.policy import PolicyWorld
 from servicelink_core.posture import judge_posture
@@ -34,28 +37,42 @@ from servicelink_operator.cluster.kinds import (
     WORKLOADS,
     Kind,
 )
+from servicelink_operator.cluster.scope import AnyInformer, NamespaceReader, ScopedInformer
 from servicelink_operator.reconcile.keys import link_key
 from servicelink_operator.reconcile.memory import Memory
+from servicelink_operator.reconcile.usage import UsageBook, is_accepted
 
 T = TypeVar("T")
 OnChange = Callable[[Kind, Object | None, Object | None], None]
 
 
 class World:
-    """The informers and what is read off them; `memory` holds what no informer can tell."""
+    """The informers and what is read off them; `memory` holds what no informer can tell, `clock` is the loop's."""
 
-    def __init__(self, api: Api, memory: Memory, limits: Limits, on_change: OnChange) -> None:
+    def __init__(
+        self, api: Api, memory: Memory, limits: Limits, on_change: OnChange, *, clock: Callable[[], float]
+    ) -> None:
         self.memory = memory
         self._limits = limits
+        self._usage = UsageBook(limits.quota)
+        self._clock = clock
         self._parsed: dict[tuple[str, str], tuple[str, Any]] = {}
 
         def changed(kind: Kind, old: Object | None, new: Object | None) -> None:
+            if kind == SERVICE_LINK:
+                self._usage.changed(old, new)
             on_change(kind, old, new)
             if new is None and old is not None:
                 self._forget(old)
 
-        def informer(kind: Kind, **options: Any) -> Informer:
-            return Informer(api, kind, on_change=changed, **options)
+        def informer(kind: Kind, **options: Any) -> AnyInformer:
+            if not limits.scope:
+                return Informer(api, kind, on_change=changed, **options)
+            names = sorted(limits.scope)
+            if kind == NAMESPACE:
+                return NamespaceReader(api, names, on_change=changed, **options)
+            each = {name: Informer(api, kind, namespace=name, on_change=changed, **options) for name in names}
+            return ScopedInformer(kind, each)
 
         self.links = informer(SERVICE_LINK)
         self.policies = informer(SERVICE_LINK_POLICY)
@@ -78,7 +95,7 @@ class World:
             workloads.index("namespace", lambda body: [_namespace(body)])
 
     @property
-    def informers(self) -> tuple[Informer, ...]:
+    def informers(self) -> tuple[AnyInformer, ...]:
         """Answer all informers."""
         return (
             *(self.links, self.policies, self.services, self.namespaces, self.config_maps),
@@ -165,7 +182,9 @@ class World:
             return StandingVerifier(None, conflict=True)
         shards = self.verifier_shards(ref)
         versions = ",".join(body["metadata"]["resourceVersion"] for body in shards)
-        return self._remember(("verifier", str(ref)), versions, lambda: parse_standing(shards))
+        found: StandingVerifier = self._remember(("verifier", str(ref)), versions, lambda: parse_standing(shards))
+        left_out = self.memory.left_out.get(ref)
+        return replace(found, left_out=left_out) if left_out else found
 
     def secret_of(self, link: Link) -> SecretView | BindingFacts:
         """Answer what is known of a link's Secret; after a start, what status and verifier together say of it."""
@@ -184,16 +203,55 @@ class World:
         """Answer what is so about a link."""
         return assess_link(self._arrow(link), self._limits, now)
 
-    def observe_server(self, ref: ServiceRef, now: dt.datetime, gone: frozenset[str] = frozenset()) -> ServerWorld:
+    def observe_server(
+        self, ref: ServiceRef, now: dt.datetime, installation: str | None, gone: frozenset[str] = frozenset()
+    ) -> ServerWorld:
         """Answer all that decides about one server; `gone` are UIDs of links that the API server does not have."""
+        links, standing = self.links_to(ref), self.standing(ref)
         return ServerWorld(
             ref=ref,
             exists=self.service(ref) is not None,
             policies=self.policies_for(ref),
-            standing=self.standing(ref),
-            callers=tuple(Caller(self.assess(link, now), self.secret_of(link)) for link in self.links_to(ref)),
+            standing=standing,
+            callers=tuple(Caller(self.assess(link, now), self.secret_of(link)) for link in links),
             gone=gone,
+            removals=self._observe_removals(unseen_entries(standing, links), installation),
         )
+
+    def _observe_removals(self, unseen: Sequence[LinkEntry], installation: str | None) -> Removals:
+        """Answer what decides whether entries may go; all verifiers are gone through only where some could."""
+        namespaces = {entry.link.partition("/")[0] for entry in unseen}
+        return Removals(
+            installation=installation,
+            vanished=self._count_vanished() if unseen else 0,
+            living=len(self.links),
+            departing=frozenset(filter(self.is_departing, namespaces)),
+            confirmed=self._limits.confirmed,
+        )
+
+    def _count_vanished(self) -> int:
+        """Answer how many links are gone: those whose entries stand, or, of late, also those whose entries went."""
+        standing = sum(1 for entry in self.entries() if self._has_vanished(entry))
+        return max(standing, self.memory.crowd(self._clock()))
+
+    def _has_vanished(self, entry: LinkEntry) -> bool:
+        if entry.held_since is not None or self.is_departing(entry.link.partition("/")[0]):
+            return False
+        body = self.links.find(*entry.link.split("/", 1))
+        return body is None or body["metadata"]["uid"] != entry.uid
+
+    def is_departing(self, namespace: str) -> bool:
+        """Answer whether a namespace is gone or being deleted, and all in it with it; one out of scope is neither."""
+        body = self.namespaces.find("", namespace)
+        if body is None:
+            return not self._limits.scope
+        return "deletionTimestamp" in body["metadata"]
+
+    def entries(self) -> Iterator[LinkEntry]:
+        """Answer the entries of all verifiers."""
+        for ref in {ServiceRef(_namespace(body), _labels(body)[VERIFIER_OF]) for body in self.config_maps.items()}:
+            verifier = self.standing(ref).verifier
+            yield from verifier.links if verifier else ()
 
     def observe_workload(
         self, workload: Workload, imported: Imported, now: dt.datetime, gone: frozenset[str] = frozenset()
@@ -238,15 +296,19 @@ class World:
             client=self.workload(link.client),
             standing=self.standing(link.server),
             secret=self.secret_of(link),
+            excess=self._excess(link),
             failure=self.memory.refusals.get(link_key(link.namespace, link.name), ""),
         )
 
+    def _excess(self, link: Link) -> Excess | None:
+        body = self.links.find(link.namespace, link.name)
+        if body is None or not self._usage.is_crowded(link.namespace):
+            return None
+        return self._usage.find_excess(body, self.links.by_index("namespace", link.namespace))
+
     def _has_settled(self, link: Link) -> bool:
-        status = (self.links.find(link.namespace, link.name) or {}).get("status") or {}
-        return any(
-            one["type"] == "Accepted" and one["status"] == "True" and one.get("observedGeneration") == link.generation
-            for one in status.get("conditions") or ()
-        )
+        body = self.links.find(link.namespace, link.name)
+        return body is not None and is_accepted(body)
 
     def _links(self, bodies: Iterable[Object]) -> tuple[Link, ...]:
         found = (self._parse(body, parse_link) for body in bodies)
@@ -264,6 +326,10 @@ class World:
             self._parsed[what] = known
         found: T = known[1]
         return found
+
+    def count_held(self) -> int:
+        """Answer how many entries of verifiers the brake holds."""
+        return sum(1 for entry in self.entries() if entry.held_since is not None)
 
     def count_links(self, ready: str) -> int:
         """Answer how many links have a condition Ready of this status; one without conditions is Unknown."""
@@ -301,6 +367,12 @@ def _client_of(body: Mapping[str, Any]) -> WorkloadRef:
 def _claims_of(body: Object) -> tuple[tuple[str, ...], ...]:
     link = parse_link(body)
     return claims_of(link) if isinstance(link, Link) else ()
+
+
+def unseen_entries(standing: StandingVerifier, links: Iterable[Link]) -> list[LinkEntry]:
+    """Answer the entries of a verifier that are of none of these links."""
+    seen = {link.uid for link in links}
+    return [entry for entry in (standing.verifier.links if standing.verifier else ()) if entry.uid not in seen]
 
 
 def is_managed(body: Mapping[str, Any]) -> bool:

@@ -1,0 +1,58 @@
+"""The brake: an entry of a verifier goes because somebody took its link or consent away, not because they vanished.
+
+A deleted definition takes every link of the cluster with it; a prune of the wrong folder takes most of them. Calls that
+were declared must outlive both, so what may be an accident is held: until the link comes back and has a key of its own,
+or until the operator's owner confirms (the setting `confirm_removals`). What goes with its namespace, or is one
+deletion among others, goes at once.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, replace
+
+from servicelink_contract.verifier import LinkEntry
+
+# Fewer at a time are people's work.
+FEWEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Removals:
+    """What decides whether entries may go.
+
+    `installation` names the installed definitions of our kinds, "" where the operator may not read them; None says that
+    one is missing or being deleted. `vanished` counts the entries without a link that are not held, `living` the links;
+    what is in `departing` namespaces, which are being deleted or gone, was meant. `confirmed`: what has been held since
+    before then may go.
+    """
+
+    installation: str | None = ""
+    vanished: int = 0
+    living: int = 0
+    departing: frozenset[str] = frozenset()
+    confirmed: dt.datetime | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Say whether so many links are gone at once that it is rather an accident than a wish."""
+        return self.vanished >= FEWEST and self.vanished > self.living
+
+
+def may_go(entry: LinkEntry, removals: Removals) -> bool:
+    """Say whether the entry of a link that is gone may go, too."""
+    if entry.link.partition("/")[0] in removals.departing:
+        return True
+    if entry.held_since is not None:
+        return removals.confirmed is not None and entry.held_since <= removals.confirmed
+    return not removals.holds and is_of(entry, removals.installation)
+
+
+def is_of(entry: LinkEntry, installation: str | None) -> bool:
+    """Say whether an entry is of the installed definitions, as far as it can be known."""
+    if installation is None:
+        return False
+    return "" in (installation, entry.installation) or entry.installation == installation
+
+
+def hold(entry: LinkEntry, now: dt.datetime) -> LinkEntry:
+    """Answer the entry marked as held."""
+    return entry if entry.held_since is not None else replace(entry, held_since=now)

@@ -1,0 +1,40 @@
+"""The pace of rollouts: each workload's at most once in a while, and not too many workloads' at once."""
+
+from collections.abc import Callable
+
+from servicelink_operator.reconcile.keys import Key
+
+# A rollout that takes longer no longer keeps others waiting.
+FORGOTTEN_AFTER = 600.0
+# How soon to look again whether one of those at work has finished.
+LOOK_AGAIN = 5.0
+
+
+class Rollouts:
+    """When templates were changed; `pause` seconds between two of one workload, `at_a_time` 0 is without limit.
+
+    Times are seconds of the event loop.
+    """
+
+    def __init__(self, pause: float, at_a_time: int) -> None:
+        self._pause = pause
+        self._at_a_time = at_a_time
+        self._changed: dict[Key, float] = {}
+
+    def own_pause(self, key: Key, now: float) -> float:
+        """Answer how long a workload's next change must wait since its last."""
+        return max(0.0, self._changed.get(key, now - self._pause) + self._pause - now)
+
+    def is_full(self, now: float, rolls: Callable[[Key], bool]) -> bool:
+        """Answer whether as many workloads as may are being rolled out; `rolls` says so of one."""
+        if not self._at_a_time:
+            return False
+        recent = [key for key, at in self._changed.items() if now - at < FORGOTTEN_AFTER]
+        return sum(map(rolls, recent)) >= self._at_a_time
+
+    def changed(self, key: Key, now: float) -> None:
+        """Note that a workload's template was changed."""
+        self._changed[key] = now
+        oldest = now - max(self._pause, FORGOTTEN_AFTER)
+        for known in [known for known, at in self._changed.items() if at < oldest]:
+            del self._changed[known]
