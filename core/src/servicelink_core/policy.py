@@ -17,11 +17,15 @@ SAMPLES = 50
 
 @dataclass(frozen=True, slots=True)
 class PolicyWorld:
-    """A policy, the other policies of its namespace, and the links (namespace/name) that it permits."""
+    """A policy, the other policies of its namespace, and the links (namespace/name) that it permits.
+
+    `held` counts the entries in its Services' verifiers that stay although their links vanished.
+    """
 
     policy: Policy
     others: tuple[Policy, ...]
     links: tuple[str, ...]
+    held: int = 0
 
 
 def settle_policy(world: PolicyWorld, previous: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
@@ -29,7 +33,7 @@ def settle_policy(world: PolicyWorld, previous: Mapping[str, Any], now: dt.datet
     names = sorted(world.links)
     accepted = _judge(world.policy, (world.policy, *world.others))
     return {
-        **_render(accepted, world.policy.generation, previous, now),
+        **_render(accepted, world.policy.generation, previous, now, _tell_held(world.held)),
         "linkCount": len(names),
         **({"links": names[:SAMPLES]} if names else {}),
     }
@@ -41,6 +45,12 @@ def settle_invalid_policy(
     """Answer the status of a policy that cannot be parsed."""
     accepted = failed(C.ACCEPTED, Reason.INVALID_SPEC, "; ".join(map(str, problems)))
     return _render(accepted, generation, previous, now)
+
+
+def _tell_held(count: int) -> str:
+    if not count:
+        return ""
+    return f"{count} entries are held: very many links vanished at once; apply them again, or set confirmRemovals"
 
 
 def _judge(policy: Policy, policies: tuple[Policy, ...]) -> Outcome:
@@ -58,7 +68,9 @@ def _judge(policy: Policy, policies: tuple[Policy, ...]) -> Outcome:
     return succeeded(C.ACCEPTED, Reason.ACCEPTED)
 
 
-def _render(accepted: Outcome, generation: int, previous: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
-    summary = (succeeded(C.READY, Reason.ACTIVE),) if accepted.holds else stalled(accepted)
+def _render(  # noqa: PLR0917 (what a status is made of)
+    accepted: Outcome, generation: int, previous: Mapping[str, Any], now: dt.datetime, message: str = ""
+) -> dict[str, Any]:
+    summary = (succeeded(C.READY, Reason.ACTIVE, message),) if accepted.holds else stalled(accepted)
     conditions = render_conditions((accepted, *summary), generation, previous, now)
     return {"observedGeneration": generation, "conditions": conditions}

@@ -252,5 +252,11 @@ def test_sixty_links_of_one_workload_pass_the_guard(shop: "Shop", write: "Writer
     assert len(shop.pod_spec("checkout")["containers"][0]["volumeMounts"]) == 60 + 2
     shop.apply(write.service("one-more"), write.link("to-one-more", server="name: one-more"))
     shop.settle("to-one-more")
-    shop.kubectl("delete", "slink", "--all")
-    wait_until(lambda: len(shop.pod_spec("checkout")["volumes"]) == 1)
+    # Beside as many others, or the operator would take it for an accident.
+    shop.apply(write.workload("other"))
+    other, bare = "kind: Deployment, name: other", "binding: {inject: None}"
+    others = [f"other-{name}" for name in names]
+    shop.apply(*(write.link(f"other-{name}", client=other, server=f"name: {name}", more=bare) for name in names))
+    shop.settle(*others)
+    shop.kubectl("delete", "slink", *(f"to-{name}" for name in (*names[1:], "one-more")))
+    wait_until(lambda: len(shop.pod_spec("checkout")["volumes"]) == 1 + 2)

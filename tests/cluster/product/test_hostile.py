@@ -170,7 +170,8 @@ def test_a_link_that_is_recreated_at_once_gets_a_key_of_its_own(shop: "Shop", wr
     shop.apply(write.link())
     shop.kubectl("wait", f"slink/{LINK}", "--for=condition=Ready", "--timeout=60s")
 
-    new = shop.entries("notification")[f"{shop.namespace}/{LINK}"]
+    wait_until(lambda: len(shop.all_entries("notification")) == 1)
+    (new,) = shop.all_entries("notification")
     assert new["uid"] != old["uid"]
     assert {one["kid"] for one in new["keys"]}.isdisjoint(one["kid"] for one in old["keys"])
     assert shop.secret(LINK)["api-key-id"] in {one["kid"] for one in new["keys"]}

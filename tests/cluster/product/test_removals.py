@@ -63,7 +63,7 @@ def test_most_links_that_are_gone_at_once_are_held_until_somebody_confirms(
     shop: "Shop", write: "Writer", operator: "Operator", product: "Product"
 ) -> None:
     names = [f"link-{number}" for number in range(LINKS)]
-    shop.apply(write.workload(), write.service(), *many(write, names))
+    shop.apply(write.workload(), write.service(), write.policy(), *many(write, names))
     shop.settle(*names)
     before = entries(shop)
 
@@ -74,6 +74,9 @@ def test_most_links_that_are_gone_at_once_are_held_until_somebody_confirms(
     assert all(is_injected(shop, name) for name in names)
     wait_until(lambda: f"{LINKS} entries are held" in operator.readiness()[1])
     assert operator.is_ready()
+    wait_until(
+        lambda: f"{LINKS} entries are held" in shop.kubectl("get", "servicelinkpolicy", "owner", "--output=yaml")
+    )
 
     operator.kill()
     confirmed = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)).isoformat()

@@ -19,10 +19,11 @@ from servicelink_operator.cluster.errors import AlreadyExistsError, ConflictErro
 from servicelink_operator.cluster.installation import Installation
 from servicelink_operator.cluster.kinds import CONFIG_MAP, SERVICE, SERVICE_LINK
 from servicelink_operator.reconcile.bells import Bells
-from servicelink_operator.reconcile.keys import Key, link_key, server_key
+from servicelink_operator.reconcile.keys import Key, link_key, policy_key, server_key
 from servicelink_operator.reconcile.world import World
 
 _CONFLICT_PAUSE = 30.0
+_SAMPLES = 5
 
 log = structlog.get_logger("servicelink.reconcile")
 
@@ -57,7 +58,20 @@ class ServerReconciler:
             for entry in before.links if before else ():
                 if entry.uid not in plan.uids:
                     self.bells.ring_recorded(entry.link)
-            _tell(before, plan.verifier)
+            self._tell(ref, before, plan.verifier)
+
+    def _tell(self, ref: ServiceRef, before: Verifier | None, after: Verifier | None) -> None:
+        """Leave a line for every key that is accepted from now on, or no longer, and say what the brake holds."""
+        was_held, is_held = _held(before), _held(after)
+        if is_held - was_held:
+            log.warning("removals_held", server=str(ref), links=len(is_held), samples=sorted(is_held)[:_SAMPLES])
+        if is_held != was_held:
+            self.bells.ring(*(policy_key(one.namespace, one.name) for one in self.world.policies_for(ref)))
+        old, new = _kids(before), _kids(after)
+        for link, kid in sorted(new - old):
+            telemetry.audit("accepted", link=link, kid=kid, reason="Verifier")
+        for link, kid in sorted(old - new):
+            telemetry.audit("revoked", link=link, kid=kid, reason="Verifier")
 
     def _note_left_out(self, ref: ServiceRef, left_out: frozenset[str]) -> None:
         """Remember for which links there is no room, and tell those for which that is news."""
@@ -196,18 +210,6 @@ def _marks(body: Object, standing: Object) -> dict[str, str | None]:
     wanted, has = body["metadata"]["annotations"], standing["metadata"].get("annotations") or {}
     changed = {name: value for name, value in wanted.items() if has.get(name) != value}
     return {**changed, **{name: None for name in has if name.startswith("servicelink.dev/") and name not in wanted}}
-
-
-def _tell(before: Verifier | None, after: Verifier | None) -> None:
-    """Leave a line for every key that is accepted from now on, or no longer, and for entries that the brake holds."""
-    held = _held(after) - _held(before)
-    if after is not None and held:
-        log.warning("removals_held", server=after.service, links=len(held), samples=sorted(held)[:5])
-    old, new = _kids(before), _kids(after)
-    for link, kid in sorted(new - old):
-        telemetry.audit("accepted", link=link, kid=kid, reason="Verifier")
-    for link, kid in sorted(old - new):
-        telemetry.audit("revoked", link=link, kid=kid, reason="Verifier")
 
 
 def _held(verifier: Verifier | None) -> set[str]:

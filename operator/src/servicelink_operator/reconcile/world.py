@@ -90,7 +90,8 @@ class World:
         self.links.index("namespace", lambda body: [_namespace(body)])
         self.policies.index("namespace", lambda body: [_namespace(body)])
         self.services.index("namespace", lambda body: [_namespace(body)])
-        self.config_maps.index("verifier", lambda body: [(_namespace(body), _labels(body).get(VERIFIER_OF))])
+        self.config_maps.index("verifier", lambda body: [_verifier_of(body)])
+        self.config_maps.index("namespace", lambda body: [_namespace(body)])
         for workloads in self.workloads.values():
             workloads.index("namespace", lambda body: [_namespace(body)])
 
@@ -249,7 +250,7 @@ class World:
 
     def entries(self) -> Iterator[LinkEntry]:
         """Answer the entries of all verifiers."""
-        for ref in {ServiceRef(_namespace(body), _labels(body)[VERIFIER_OF]) for body in self.config_maps.items()}:
+        for ref in {ServiceRef(*_verifier_of(body)) for body in self.config_maps.items()}:
             verifier = self.standing(ref).verifier
             yield from verifier.links if verifier else ()
 
@@ -268,7 +269,12 @@ class World:
             for link in self.links_into(policy.namespace)
             if policy.selects(link.server.name) and self.assess(link, now).consent.given
         )
-        return PolicyWorld(policy, others, links)
+        return PolicyWorld(policy, others, links, self._count_held_by(policy))
+
+    def _count_held_by(self, policy: Policy) -> int:
+        refs = {ServiceRef(*_verifier_of(body)) for body in self.config_maps.by_index("namespace", policy.namespace)}
+        verifiers = (self.standing(ref).verifier for ref in refs if policy.selects(ref.name))
+        return sum(1 for one in verifiers if one for entry in one.links if entry.held_since is not None)
 
     def _services_over(self, workload: Workload) -> Iterator[MountedService]:
         """Answer the Services that select the workload's Pods, and whether their verifier is to be mounted."""
@@ -347,6 +353,11 @@ def _namespace(body: Mapping[str, Any]) -> str:
 def _labels(body: Mapping[str, Any]) -> Mapping[str, str]:
     labels: Mapping[str, str] = body["metadata"].get("labels") or {}
     return labels
+
+
+def _verifier_of(body: Mapping[str, Any]) -> tuple[str, str]:
+    """Answer namespace and name of the Service that a ConfigMap is about; the name "" where it does not say."""
+    return _namespace(body), _labels(body).get(VERIFIER_OF, "")
 
 
 def _ready_of(body: Mapping[str, Any]) -> str:
