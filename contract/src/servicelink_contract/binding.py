@@ -5,7 +5,7 @@ libraries which know it find what they look for. `link.json` holds what an SDK r
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -62,9 +62,14 @@ class LinkDocument:
     registry_ca: str | None = None
 
 
+_FIELDS = tuple(field.name for field in fields(LinkDocument))
+
+
 def render_link_document(document: LinkDocument) -> str:
     """Render `link.json`, the same text for the same document."""
-    return json.dumps({"format": LINK_FORMAT, **asdict(document)}, sort_keys=True, separators=(",", ":"))
+    # Not by asdict, which copies deeply: this is rendered whenever a link is looked at.
+    values = {name: getattr(document, name) for name in _FIELDS}
+    return json.dumps({"format": LINK_FORMAT, **values}, sort_keys=True, separators=(",", ":"))
 
 
 def parse_link_document(text: str) -> LinkDocument:

@@ -57,8 +57,10 @@ class Cache:
 
     def by_index(self, name: str, key: Hashable) -> tuple[Object, ...]:
         """Answer the objects that have this key, by namespace and name."""
-        found = self._indices[name][1].get(key, {})
-        return tuple(found[place] for place in sorted(found))
+        found = self._indices[name][1].get(key)
+        if found is None:
+            return ()
+        return tuple(found[place] for place in sorted(found)) if len(found) > 1 else tuple(found.values())
 
     def observe(self, found: Object) -> None:
         """Take in an object that a list or an event showed."""

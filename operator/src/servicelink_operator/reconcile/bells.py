@@ -1,10 +1,11 @@
 """Bells: which keys a change rings. A change is news only here; whoever is rung observes the world anew."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from servicelink_core.api.fields import Invalid
-from servicelink_core.api.links import Link, ServiceRef, WorkloadRef, parse_link
+from servicelink_core.api.links import Inject, Link, ServiceRef, WorkloadRef
 from servicelink_core.api.names import INJECTED, VERIFIER_OF
 from servicelink_core.api.objects import Service, Workload, parse_service, parse_workload
 from servicelink_core.api.policies import EVERY_SERVICE, Policy, parse_policy
@@ -19,9 +20,10 @@ from servicelink_operator.cluster.kinds import (
     SERVICE_LINK_POLICY,
     Kind,
 )
+from servicelink_operator.reconcile.caches import is_managed
 from servicelink_operator.reconcile.keys import Key, link_key, policy_key, server_key, workload_key
 from servicelink_operator.reconcile.queue import WorkQueue
-from servicelink_operator.reconcile.world import World, is_managed
+from servicelink_operator.reconcile.world import World
 
 
 class Bells:
@@ -30,6 +32,7 @@ class Bells:
     def __init__(self, queue: WorkQueue) -> None:
         self._queue = queue
         self._world: World | None = None
+        self._muted: Key | None = None
 
     def open(self, world: World) -> None:
         """Begin to ring."""
@@ -38,14 +41,23 @@ class Bells:
     def ring(self, *keys: Key, after: float = 0.0) -> None:
         """Ring keys; a workload's waits for quiet."""
         for key in keys:
-            self._queue.add(key, after)
+            if key != self._muted:
+                self._queue.add(key, after)
+
+    @contextmanager
+    def muted(self, key: Key) -> Iterator[None]:
+        """Do not ring a key: for what its own reconcile stores, which is no news to it."""
+        self._muted = key
+        yield
+        self._muted = None
 
     def ring_workload(self, ref: WorkloadRef) -> None:
         """Ring a workload after some quiet, so that changes that come together make one patch."""
         if self._world is not None:
             key = workload_key(ref)
-            pause = self._world.memory.ring_workload(key, asyncio.get_running_loop().time())
-            self._queue.add(key, pause)
+            if key != self._muted:
+                pause = self._world.memory.ring_workload(key, asyncio.get_running_loop().time())
+                self._queue.add(key, pause)
 
     def ring_recorded(self, link: str) -> None:
         """Ring the workloads whose templates carry the binding of a link (namespace/name), there or not."""
@@ -101,11 +113,12 @@ class Bells:
         if _only_status(old, new):
             return
         self.ring(*world.memory.crowded.get(_place(body)[0], ()))
-        for link in (parse_link(one) for one in (old, new) if one is not None):
+        for link in (world.parse_link(one) for one in (old, new) if one is not None):
             if isinstance(link, Invalid):
                 continue
             self.ring(server_key(link.server))
-            self.ring_workload(link.client)
+            if link.binding.inject is not Inject.NONE:
+                self.ring_workload(link.client)
             self.ring(*(link_key(rival.namespace, rival.name) for rival in world.rivals_of(link)))
             self.ring(*(policy_key(one.namespace, one.name) for one in world.policies_for(link.server)), after=1.0)
         if new is None and old is not None:
@@ -184,12 +197,9 @@ class Bells:
 
     def _stands_behind(self, world: World, workload: Workload) -> bool:
         """Ring the servers whose Pods this workload runs, and answer whether there are any."""
-        found = False
-        for service in world.services_of(workload.ref.namespace):
-            if service.selects(workload):
-                found = True
-                self.ring(server_key(service.ref))
-        return found
+        keys = [server_key(service.ref) for service in world.services_over(workload)]
+        self.ring(*keys)
+        return bool(keys)
 
 
 def _place(body: Object) -> tuple[str, str]:

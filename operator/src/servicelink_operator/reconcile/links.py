@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from servicelink_core.api.fields import Invalid
-from servicelink_core.api.links import Link
+from servicelink_core.api.links import Inject, Link
 from servicelink_core.api.reasons import Reason
 from servicelink_core.conditions import Findings, Settlement, settle_invalid, settle_link
 from servicelink_core.link import Assessment, Stage
@@ -61,8 +61,9 @@ class LinkReconciler:
         injection = Injection(Injected.WAITING)
         if client is not None:
             injection = judge_injection(use, client, await self.imports.observe(client))
-        if assessment.stage is not Stage.PENDING and injection.state is Injected.WAITING and client is not None:
-            self.bells.ring_workload(client.ref)
+        injects = link.binding.inject is not Inject.NONE and client is not None
+        if injects and assessment.stage is not Stage.PENDING and injection.state is Injected.WAITING:
+            self.bells.ring_workload(link.client)
         standing = self.world.standing(link.server).entry_of(link.uid) is not None
         if standing and not assessment.consent.given:
             # Consent also ends by the clock, and then nothing else rings the server.
@@ -94,7 +95,7 @@ class LinkReconciler:
             assessment = self.world.assess(link, _now())
             view = self.world.secret_of(link)
             if assessment.step is SecretStep.NONE:
-                break
+                return assessment
             try:
                 after = await apply_step(self.api, assessment, view, _now())
             except (ForbiddenError, InvalidError) as error:
@@ -108,7 +109,8 @@ class LinkReconciler:
                 # Nobody tells us when it goes: look again, now and then.
                 self.bells.ring(key, after=_FOREIGN_PAUSE)
             self.bells.ring(server_key(link.server))
-            self.bells.ring_workload(link.client)
+            if link.binding.inject is not Inject.NONE:
+                self.bells.ring_workload(link.client)
         return self.world.assess(link, _now())
 
     async def _look_for_drift(self, link: Link) -> None:
@@ -165,7 +167,8 @@ class LinkReconciler:
             subresource="status",
             force=True,
         )
-        self.world.links.store(answer)
+        with self.bells.muted(key):
+            self.world.links.store(answer)
 
     def _tell(self, key: Key, uid: str, status: dict[str, Any]) -> None:
         """Leave a line when consent is refused, and ring the policies that count their links."""

@@ -1,6 +1,7 @@
 """A work queue after client-go's: each key once, never two reconciles of a key at a time, fair between namespaces.
 
-A key that is rung while it is worked on is worked on again afterwards. A key has one deadline, the earliest asked for.
+A key that is rung while it is worked on is worked on again afterwards. A key has one deadline, the earliest asked for
+since it was last taken.
 Namespaces take turns, so that a tenant with a thousand keys delays another's one key by one reconcile, not a thousand.
 """
 
@@ -97,6 +98,8 @@ class WorkQueue:
             self._due[namespace] = keys
         self._queued.discard(key)
         self._working.add(key)
+        # Whoever works on it says anew when it is to come again.
+        self._deadlines.pop(key, None)
         return key
 
     async def _wait(self) -> None:

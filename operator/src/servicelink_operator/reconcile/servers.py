@@ -148,7 +148,8 @@ class ServerReconciler:
             answer = await self.api.patch(
                 CONFIG_MAP, ref.namespace, metadata["name"], patch, content_type=PatchType.MERGE
             )
-        self.world.config_maps.store(answer)
+        with self.bells.muted(server_key(ref)):
+            self.world.config_maps.store(answer)
         return True
 
     async def _note_conflict(self, ref: ServiceRef, name: str) -> None:

@@ -120,7 +120,8 @@ class WorkloadReconciler:
             self._ring_links(key)
         if "spec" in plan.patch:
             self.rollouts.changed(key, asyncio.get_running_loop().time())
-        self.world.workloads[key.kind].store(answer)
+        with self.bells.muted(key):
+            self.world.workloads[key.kind].store(answer)
 
     def _ring_links(self, key: Key) -> None:
         for link in self.world.links_from(WorkloadRef(key.namespace, key.kind, key.name)):
