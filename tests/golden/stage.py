@@ -92,9 +92,8 @@ class Stage:
 
     def _answer_link(self, link: Link | Invalid) -> Body:
         namespace, name = link.name.split("/") if isinstance(link, Invalid) else (link.namespace, link.name)
-        body = self.world.links.find(namespace, name)
-        assert body is not None
-        previous = body.get("status", {})
+        body = {"metadata": {"generation": link.generation}}
+        previous = self.world.status_of(namespace, name)
         if isinstance(link, Invalid):
             settled = settle_invalid(link.generation, link.problems, previous, self.now)
             return {"status": settled.status, "kstatus": kstatus({**body, "status": settled.status})}

@@ -3,7 +3,6 @@
 A tenant beyond them does no harm but to itself: links that were accepted stay so, and later ones are told.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -49,11 +48,10 @@ class Claimant:
     usage: Usage
 
 
-def usage_of(body: Body) -> Usage:
-    """Answer what one link takes, also where it cannot be parsed."""
-    spec = body.get("spec") or {}
+def usage_of(spec: Body, size: int) -> Usage:
+    """Answer what one link takes, also where it cannot be parsed; `size` are the bytes of its spec."""
     allowed = [(spec.get(name) or {}).get("allow") for name in _BLOCKS]
-    return Usage(1, sum(len(rules) for rules in allowed if isinstance(rules, list)), len(json.dumps(spec)))
+    return Usage(1, sum(len(rules) for rules in allowed if isinstance(rules, list)), size)
 
 
 def exceeds(usage: Usage, quota: Usage) -> Excess | None:

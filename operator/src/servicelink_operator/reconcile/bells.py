@@ -210,7 +210,7 @@ def _only_status(old: Object | None, new: Object | None) -> bool:
     """Answer whether nothing but a status moved: a status is our own writing."""
     if old is None or new is None:
         return False
-    names = ("uid", "generation", "deletionTimestamp", "labels")
+    names = ("uid", "generation", "deletionTimestamp")
     return all(old["metadata"].get(name) == new["metadata"].get(name) for name in names)
 
 

@@ -22,6 +22,7 @@ from servicelink_operator.cluster.kinds import (
     Kind,
 )
 from servicelink_operator.cluster.scope import AnyInformer, NamespaceReader, ScopedInformer
+from servicelink_operator.reconcile.packed import pack_link, unpack_spec, unpack_status
 
 T = TypeVar("T")
 OnChange = Callable[[Kind, Object | None, Object | None], None]
@@ -47,7 +48,7 @@ class Caches:
             each = {name: Informer(api, kind, namespace=name, on_change=changed, **options) for name in sorted(scope)}
             return ScopedInformer(kind, each)
 
-        self.links = informer(SERVICE_LINK)
+        self.links = informer(SERVICE_LINK, trim=pack_link)
         self.policies = informer(SERVICE_LINK_POLICY)
         self.services = informer(SERVICE, trim=_trim_service)
         self.namespaces = informer(NAMESPACE, trim=_trim_namespace)
@@ -56,9 +57,9 @@ class Caches:
         self._declare_indices()
 
     def _declare_indices(self) -> None:
-        self.links.index("server", lambda body: [_server_of(body)])
-        self.links.index("server-namespace", lambda body: [_server_of(body).namespace])
-        self.links.index("client", lambda body: [_client_of(body)])
+        self.links.index("server", lambda body: [self._ends_of(body)[1]])
+        self.links.index("server-namespace", lambda body: [self._ends_of(body)[1].namespace])
+        self.links.index("client", lambda body: [self._ends_of(body)[0]])
         self.links.index("claim", self._claims_of)
         for informer in (self.links, self.policies, self.services, self.config_maps):
             informer.index("namespace", lambda body: [_namespace(body)])
@@ -85,7 +86,14 @@ class Caches:
 
     def parse_link(self, body: Object) -> Link | Invalid:
         """Answer a link of the cache, parsed; its status is no part of it."""
-        return self._parse(body, parse_link, _spec_version(body))
+        return self._parse(
+            body, lambda packed: parse_link({**packed, "spec": unpack_spec(packed)}), _spec_version(body)
+        )
+
+    def status_of(self, namespace: str, name: str) -> Object:
+        """Answer the status of a link as it is known; empty where there is no such link."""
+        body = self.links.find(namespace, name)
+        return {} if body is None else unpack_status(body)
 
     def links_to(self, ref: ServiceRef) -> tuple[Link, ...]:
         """Answer the links to a Service."""
@@ -177,10 +185,22 @@ class Caches:
 
     def count_links(self, ready: str) -> int:
         """Answer how many links have a condition Ready of this status; one without conditions is Unknown."""
-        return sum(_ready_of(body) == ready for body in self.links.items())
+        return sum(body["status"].ready == ready for body in self.links.items())
 
     def _links(self, bodies: Iterable[Object]) -> tuple[Link, ...]:
         return tuple(link for link in map(self.parse_link, bodies) if isinstance(link, Link))
+
+    def _ends_of(self, body: Object) -> tuple[WorkloadRef, ServiceRef]:
+        """Answer client and server of a link, as far as it says so where it cannot be parsed."""
+        link = self.parse_link(body)
+        if isinstance(link, Link):
+            return link.client, link.server
+        spec, namespace = unpack_spec(body), _namespace(body)
+        client, server = (spec.get(name) or {} for name in ("client", "server"))
+        return (
+            WorkloadRef(namespace, client.get("kind", ""), client.get("name", "")),
+            ServiceRef(server.get("namespace") or namespace, server.get("name", "")),
+        )
 
     def _claims_of(self, body: Object) -> tuple[tuple[str, ...], ...]:
         link = self.parse_link(body)
@@ -228,21 +248,6 @@ def _spec_version(body: Object) -> tuple[object, object]:
 
 def _namespace(body: Mapping[str, Any]) -> str:
     return str(body["metadata"]["namespace"])
-
-
-def _ready_of(body: Mapping[str, Any]) -> str:
-    conditions = (body.get("status") or {}).get("conditions") or ()
-    return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "Unknown")
-
-
-def _server_of(body: Mapping[str, Any]) -> ServiceRef:
-    server = body["spec"].get("server") or {}
-    return ServiceRef(server.get("namespace") or _namespace(body), server.get("name", ""))
-
-
-def _client_of(body: Mapping[str, Any]) -> WorkloadRef:
-    client = body["spec"].get("client") or {}
-    return WorkloadRef(_namespace(body), client.get("kind", ""), client.get("name", ""))
 
 
 def _selector_of(body: Mapping[str, Any]) -> list[tuple[str, str]]:

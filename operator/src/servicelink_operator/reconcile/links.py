@@ -185,8 +185,7 @@ class LinkReconciler:
             telemetry.audit("refused", link=f"{key.namespace}/{key.name}", kid=kid, reason=after[1])
 
     def _status_of(self, key: Key) -> Object:
-        found: Object = (self.world.links.find(key.namespace, key.name) or {}).get("status") or {}
-        return found
+        return self.world.status_of(key.namespace, key.name)
 
     def _refusal_of_client(self, link: Link) -> str:
         return self.world.memory.refusals.get(workload_key(link.client), "")

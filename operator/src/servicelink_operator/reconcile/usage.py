@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 from servicelink_core.limits import Claimant, Excess, Usage, exceeds, plan_shares, usage_of
 from servicelink_operator.cluster.cache import Object
+from servicelink_operator.reconcile.packed import is_accepted, unpack_spec
 
 
 class UsageBook:
@@ -21,9 +21,9 @@ class UsageBook:
         namespace = (new or old or {})["metadata"]["namespace"]
         self._refused.pop(namespace, None)
         if old is not None:
-            self._used[namespace] -= usage_of(old)
+            self._used[namespace] -= _usage_of(old)
         if new is not None:
-            self._used[namespace] += usage_of(new)
+            self._used[namespace] += _usage_of(new)
         if not self._used[namespace].links:
             del self._used[namespace]
 
@@ -42,19 +42,12 @@ class UsageBook:
         return self._refused[namespace].get(metadata["uid"])
 
 
+def _usage_of(body: Object) -> Usage:
+    return usage_of(unpack_spec(body), len(body["spec"]))
+
+
 def _claimant(body: Object) -> Claimant:
     metadata = body["metadata"]
     return Claimant(
-        metadata["uid"], (not is_accepted(body), metadata["creationTimestamp"], metadata["name"]), usage_of(body)
-    )
-
-
-def is_accepted(body: Object) -> bool:
-    """Answer whether a link has been accepted as it is now."""
-    conditions: list[dict[str, Any]] = (body.get("status") or {}).get("conditions") or []
-    return any(
-        one["type"] == "Accepted"
-        and one["status"] == "True"
-        and one.get("observedGeneration") == body["metadata"].get("generation")
-        for one in conditions
+        metadata["uid"], (not is_accepted(body), metadata["creationTimestamp"], metadata["name"]), _usage_of(body)
     )

@@ -28,7 +28,8 @@ from servicelink_operator.cluster.kinds import SERVICE_LINK, Kind
 from servicelink_operator.reconcile.caches import Caches, OnChange, labels_of, verifier_of
 from servicelink_operator.reconcile.keys import link_key
 from servicelink_operator.reconcile.memory import Memory
-from servicelink_operator.reconcile.usage import UsageBook, is_accepted
+from servicelink_operator.reconcile.packed import is_accepted
+from servicelink_operator.reconcile.usage import UsageBook
 
 # The default of a link's status in its definition: nobody has written one.
 NEVER_OBSERVED = -1
@@ -67,7 +68,7 @@ class World(Caches):
         known = self.memory.secret_of(link.uid)
         if known is not SecretView.UNREAD:
             return known
-        status = (self.links.find(link.namespace, link.name) or {}).get("status") or {}
+        status = self.status_of(link.namespace, link.name)
         if status.get("observedGeneration") == NEVER_OBSERVED:
             # A new link. Should there be a Secret all the same, creating it will say so.
             return SecretView.ABSENT
