@@ -91,6 +91,12 @@ class Product:
         self.started.append(operator)
         return operator
 
+    def eject(self, *flags: str) -> subprocess.CompletedProcess[str]:
+        """Have all injections taken out with the chart's rights."""
+        program = str(Path(sys.executable).parent / "servicelink-operator")
+        words = [program, "eject", f"--kubeconfig={self.account.kubeconfig}", *flags]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
 
 def _free_port() -> int:
     with socket.socket() as listener:

@@ -113,6 +113,11 @@ def plan_workload(world: WorkloadWorld) -> WorkloadPlan:
     return WorkloadPlan(patch, waits, unconfirmed)
 
 
+def plan_ejection(workload: Workload) -> dict[str, Any] | None:
+    """Answer the patch that takes all of ours out of a template; None where nothing of ours is recorded."""
+    return render_patch(workload, parse_record(workload), {}, ())
+
+
 def judge_injection(use: Use, workload: Workload, imported: Imported) -> Injection:
     """Answer how far one link is, from what stands in the template."""
     ground = _ground(workload, imported)

@@ -38,7 +38,7 @@ def test_an_operator_that_dies_and_comes_back_writes_nothing(
         reborn = product.start()
         wait_until(lambda: leads(reborn))
         shop.kubectl("label", "slink", LINK, "seen=true")
-        wait_until(lambda: reconciled(reborn) > 10)
+        wait_until(lambda: "reconciling" in reborn.log.read_text() and reconciled(reborn, 'key="link"') >= 2)
     after = versions(shop)
 
     assert {key: after[key] for key in before if key != f"ServiceLink/{LINK}"} == {
@@ -117,10 +117,36 @@ def test_secrets_are_never_listed_watched_or_got(shop: "Shop", write: "Writer", 
     assert "create" in {event["verb"] for event in events}
 
 
+def test_everything_can_be_taken_out_again(shop: "Shop", write: "Writer", product: "Product") -> None:
+    own = [write.workload(), write.workload("notification"), write.workload("nightly", "CronJob")]
+    shop.apply(*own, write.service(), write.policy())
+    before = {name: shop.pod_spec(name) for name in ("checkout", "cronjob/nightly")}
+    nightly = write.link("nightly", client="kind: CronJob, name: nightly")
+    shop.apply(write.link(), nightly)
+    shop.settle(LINK, "nightly")
+    assert product.eject().returncode == 2
+
+    for running in product.started:
+        running.kill()
+    shop.kubectl("scale", "deployment", "--all", "--replicas=0")
+    done = product.eject("--freeze=true")
+
+    assert done.returncode == 0, done.stdout
+    assert "3 of 3 workloads" in done.stdout
+    assert {name: shop.pod_spec(name) for name in before} == before
+    assert "volumes" not in shop.pod_spec("notification")
+    assert shop.secret(LINK)["api-key"]
+    assert shop.entries("notification").keys() == {f"{shop.namespace}/{LINK}", f"{shop.namespace}/nightly"}
+    marks = shop.read("deployment", "checkout")["metadata"]
+    assert not [key for key in {**marks["annotations"], **marks.get("labels", {})} if "servicelink.dev" in key]
+    back = product.start()
+    wait_until(lambda: leads(back))
+
+
 def test_every_setting_that_is_wrong_is_told_at_once(product: "Product") -> None:
     wrong = product.start("--propagation-wait=soon", "--workers=0")
 
-    assert wrong.process.wait(timeout=20) == 1
+    assert wrong.process.wait(timeout=20) == 2
     said = wrong.log.read_text()
     assert "propagation-wait" in said
     assert "workers" in said
