@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from servicelink_core.api.names import INJECTED, VOLUME_PREFIX
 from servicelink_core.template import Part, Place, Record, Spot
 
 # Variables that change how programs start, find code or reach the network: a link must not be a way to set them.
@@ -43,6 +44,8 @@ def find_conflict(part: Part, ground: Ground) -> str | None:
             return f"container {spot.container} imports {spot.name} by envFrom; set spec.binding.envPrefix"
         if spot.place is Place.MOUNT and (taken := _overlapping(spot, standing, own)):
             return f"container {spot.container} mounts {taken} where {spot.name} would go; move that mount"
+        if spot in standing and spot not in own and spot.name.startswith(VOLUME_PREFIX):
+            return f"the template has volume {spot.name}, which the annotation {INJECTED} does not record; take it out"
         if spot in standing and spot not in own:
             where = f"container {spot.container}" if spot.container else "the template"
             return f"{where} has a {_WORDS[spot.place]} {spot.name} of its own; rename it, or change spec.binding"

@@ -1,7 +1,8 @@
 """What stands in a pod template, and which of it is ours.
 
 An addition is one variable, mount or volume. The annotation on the workload records each addition of ours with a hash
-of its body: what has changed since is somebody else's now and is neither overwritten nor taken away.
+of its body: a variable that has changed since is somebody else's now and is neither overwritten nor taken away. Volumes
+whose names begin with `slk-`, and mounts of such, stay ours, and what has changed in them is put right.
 """
 
 import json
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from servicelink_core.api.names import INJECTED, digest
+from servicelink_core.api.names import INJECTED, VOLUME_PREFIX, digest
 from servicelink_core.api.objects import Workload
 
 RENDER_VERSION = 1
@@ -116,13 +117,17 @@ def intact(recorded: RecordedPart, standing: Mapping[Spot, Mapping[str, Any]]) -
 
 
 def ours(record: Record, standing: Mapping[Spot, Mapping[str, Any]]) -> frozenset[Spot]:
-    """Answer the spots whose bodies are as we added them."""
+    """Answer the spots that are as we added them, or can be nobody else's."""
     return frozenset(
         spot
         for part in record.values()
         for spot, one in part.hashes.items()
-        if spot in standing and body_hash(standing[spot]) == one
+        if spot in standing and (_bears_our_name(spot, standing[spot]) or body_hash(standing[spot]) == one)
     )
+
+
+def _bears_our_name(spot: Spot, body: Mapping[str, Any]) -> bool:
+    return spot.place is not Place.VARIABLE and str(body["name"]).startswith(VOLUME_PREFIX)
 
 
 def _parse_spot(text: str) -> Spot:

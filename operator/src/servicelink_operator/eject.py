@@ -54,7 +54,8 @@ async def _eject_all(api: Api, settings: Settings) -> int:
 
 
 async def _observe_managed(api: Api, settings: Settings) -> AsyncIterator[Workload]:
-    for namespace in sorted(settings.scope) or [None]:
+    everywhere: list[str | None] = [None]
+    for namespace in sorted(settings.scope) or everywhere:
         for kind in WORKLOADS.values():
             continue_: str | None = None
             while continue_ != "":

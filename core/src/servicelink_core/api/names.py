@@ -35,6 +35,7 @@ TLS_ROOT = "/etc/servicelink/tls"
 TOKEN_FOLDER = "/var/run/servicelink"  # noqa: S105 (a path)
 TOKEN_AUDIENCE = "servicelink"  # noqa: S105 (an audience)
 
+VOLUME_PREFIX = "slk-"
 _VOLUME_LENGTH = 63
 
 
@@ -61,7 +62,7 @@ def variable_prefix(server: str) -> str:
 
 def volume_name(kind: str, name: str) -> str:
     """Name a volume, `slk-<kind>-<name>`, a DNS label also where the name is long or has dots."""
-    whole = f"slk-{kind}-{name}"
+    whole = f"{VOLUME_PREFIX}{kind}-{name}"
     if len(whole) <= _VOLUME_LENGTH and "." not in whole:
         return whole
     return f"{whole[: _VOLUME_LENGTH - 9].replace('.', '-').rstrip('-')}-{digest(name)[:8]}"

@@ -23,6 +23,7 @@ from servicelink_core.template import (
 
 # The field by which the API server merges each list (patchMergeKey of the Pod's type).
 _MERGE_KEYS = {Place.VOLUME: "name", Place.VARIABLE: "name", Place.MOUNT: "mountPath"}
+_OTHER_MOUNT_FIELDS = dict.fromkeys(("subPath", "subPathExpr", "mountPropagation", "recursiveReadOnly"))
 _LISTS = {Place.VARIABLE: "env", Place.MOUNT: "volumeMounts"}
 
 
@@ -35,7 +36,7 @@ def render_patch(
     """
     parts = list(fresh)
     wanted = {**kept, **{part.key: record_of(part) for part in parts}}
-    if not parts and wanted == dict(record):
+    if not parts and wanted == dict(record) and (MANAGED in workload.labels) == bool(wanted):
         return None
     written = {one.spot: one.body for part in parts for one in part.additions}
     staying = {spot for part in wanted.values() for spot in part.hashes}
@@ -78,7 +79,7 @@ def _whole(spot: Spot, body: Mapping[str, Any]) -> dict[str, Any]:
         case Place.VARIABLE:
             return {"value": None, "valueFrom": None, **body}
         case Place.MOUNT:
-            return dict(body)
+            return {**_OTHER_MOUNT_FIELDS, **body}
 
 
 def _deletion(spot: Spot) -> dict[str, Any]:

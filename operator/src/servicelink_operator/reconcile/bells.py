@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from servicelink_core.api.fields import Invalid
 from servicelink_core.api.links import Inject, Link, ServiceRef, WorkloadRef
-from servicelink_core.api.names import INJECTED, VERIFIER_OF
+from servicelink_core.api.names import INJECTED
 from servicelink_core.api.objects import Service, Workload, parse_service, parse_workload
 from servicelink_core.api.policies import EVERY_SERVICE, Policy, parse_policy
 from servicelink_core.render.injection import link_key as part_key
@@ -20,7 +20,7 @@ from servicelink_operator.cluster.kinds import (
     SERVICE_LINK_POLICY,
     Kind,
 )
-from servicelink_operator.reconcile.caches import is_managed
+from servicelink_operator.reconcile.caches import is_managed, verifier_of
 from servicelink_operator.reconcile.keys import Key, link_key, policy_key, server_key, workload_key
 from servicelink_operator.reconcile.queue import WorkQueue
 from servicelink_operator.reconcile.world import World
@@ -222,8 +222,7 @@ def _marks_moved(old: Object | None, new: Object | None) -> bool:
 
 
 def _server_of_verifier(body: Object) -> ServiceRef:
-    labels = body["metadata"].get("labels") or {}
-    return ServiceRef(body["metadata"]["namespace"], labels.get(VERIFIER_OF, ""))
+    return ServiceRef(*verifier_of(body))
 
 
 def _entries(body: Object | None) -> dict[str, object]:

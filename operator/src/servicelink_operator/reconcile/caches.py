@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from servicelink_core.api.fields import Invalid
 from servicelink_core.api.links import Link, ServiceRef, WorkloadRef, parse_link
-from servicelink_core.api.names import MANAGED, MANAGED_BY, MANAGER, VERIFIER_OF
+from servicelink_core.api.names import MANAGED, MANAGED_BY, MANAGER, VERIFIER_PREFIX
 from servicelink_core.api.objects import TEMPLATE_PATHS, Service, Workload, parse_service, parse_workload
 from servicelink_core.api.policies import Policy, parse_policy
 from servicelink_core.claims import claims_of
@@ -221,8 +221,13 @@ class Caches:
 
 
 def verifier_of(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Answer namespace and name of the Service that a ConfigMap is about; the name "" where it does not say."""
-    return _namespace(body), labels_of(body).get(VERIFIER_OF, "")
+    """Answer namespace and name of the Service that a ConfigMap is a verifier of, by its name (`names.verifier_name`).
+
+    The name is "" where it is none. Not by its label: one that somebody has changed is to be missed, and put right.
+    """
+    name = str(body["metadata"]["name"])
+    service = name.removeprefix(VERIFIER_PREFIX).partition(".")[0] if name.startswith(VERIFIER_PREFIX) else ""
+    return _namespace(body), service
 
 
 def labels_of(body: Mapping[str, Any]) -> Mapping[str, str]:

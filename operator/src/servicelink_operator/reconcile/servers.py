@@ -144,7 +144,7 @@ class ServerReconciler:
             # On condition of the version that the plan was made from: a stale leader's write must fail.
             version = standing["metadata"]["resourceVersion"]
             marks = {"resourceVersion": version, "labels": metadata["labels"], "annotations": _marks(body, standing)}
-            patch = {"metadata": marks, "data": body["data"]}
+            patch = {"metadata": marks, "data": {**dict.fromkeys(standing.get("data") or {}), **body["data"]}}
             answer = await self.api.patch(
                 CONFIG_MAP, ref.namespace, metadata["name"], patch, content_type=PatchType.MERGE
             )

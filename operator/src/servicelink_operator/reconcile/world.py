@@ -54,12 +54,16 @@ class World(Caches):
         super().__init__(api, limits.scope, changed)
 
     def standing(self, ref: ServiceRef) -> StandingVerifier:
-        """Answer a verifier as it stands."""
+        """Answer a verifier as it stands; while it cannot be read, as it was before somebody changed it."""
         if ref in self.memory.conflicts:
             return StandingVerifier(None, conflict=True)
-        shards = self.verifier_shards(ref)
+        shards, place = self.verifier_shards(ref), ("verifier", str(ref))
         versions = ",".join(body["metadata"]["resourceVersion"] for body in shards)
-        found: StandingVerifier = self._remember(("verifier", str(ref)), versions, lambda: parse_standing(shards))
+        before = self._parsed.get(place)
+        found: StandingVerifier = self._remember(place, versions, lambda: parse_standing(shards))
+        if shards and found.verifier is None and before is not None:
+            found = before[1]
+            self._parsed[place] = (versions, found)
         left_out = self.memory.left_out.get(ref)
         return replace(found, left_out=left_out) if left_out else found
 
