@@ -1,6 +1,7 @@
 """The pace of rollouts: each workload's at most once in a while, and not too many workloads' at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from servicelink_operator.reconcile.keys import Key
 
@@ -20,6 +21,7 @@ class Rollouts:
         self._pause = pause
         self._at_a_time = at_a_time
         self._changed: dict[Key, float] = {}
+        self._changing: set[Key] = set()
 
     def own_pause(self, key: Key, now: float) -> float:
         """Answer how long a workload's next change must wait since its last."""
@@ -29,12 +31,20 @@ class Rollouts:
         """Answer whether as many workloads as may are being rolled out; `rolls` says so of one."""
         if not self._at_a_time:
             return False
-        recent = [key for key, at in self._changed.items() if now - at < FORGOTTEN_AFTER]
-        return sum(map(rolls, recent)) >= self._at_a_time
+        recent = {key for key, at in self._changed.items() if now - at < FORGOTTEN_AFTER} - self._changing
+        return len(self._changing) + sum(map(rolls, recent)) >= self._at_a_time
 
-    def changed(self, key: Key, now: float) -> None:
-        """Note that a workload's template was changed."""
-        self._changed[key] = now
-        oldest = now - max(self._pause, FORGOTTEN_AFTER)
-        for known in [known for known, at in self._changed.items() if at < oldest]:
-            del self._changed[known]
+    @contextmanager
+    def changing(self, key: Key, clock: Callable[[], float]) -> Iterator[None]:
+        """Count a workload while its template is being changed, and afterwards unless that failed."""
+        self._changing.add(key)
+        try:
+            yield
+            self._changed[key] = clock()
+        finally:
+            self._changing.discard(key)
+        self._forget(clock() - max(self._pause, FORGOTTEN_AFTER))
+
+    def _forget(self, oldest: float) -> None:
+        for key in [key for key, at in self._changed.items() if at < oldest]:
+            del self._changed[key]

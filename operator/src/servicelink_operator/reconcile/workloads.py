@@ -21,6 +21,8 @@ from servicelink_operator.reconcile.world import World
 _REFUSED_PAUSE = 30.0
 # Whoever makes a link known, or takes its entry, rings; this is for what nobody told.
 _UNSEEN_PAUSE = 60.0
+_TOO_SOON = "the client was changed shortly before; its next change waits, so that it is not restarted all the time"
+_TOO_MANY = "many clients are being rolled out; this one waits its turn"
 _RESTARTS_NOBODY = (Rollout.PAUSED, Rollout.SCALED_TO_ZERO)
 
 
@@ -48,22 +50,24 @@ class WorkloadReconciler:
             self.world.memory.paced.pop(key, None)
             return
         plan = await self._plan(key, workload)
-        if plan.patch is not None and not self._waits(key, workload, plan.patch):
-            await self._apply(key, plan)
+        if plan.patch is None:
+            self.world.memory.paced.pop(key, None)
+            return
+        if "spec" not in plan.patch or key.kind == "CronJob" or workload.rollout in _RESTARTS_NOBODY:
+            await self._apply(key, plan.patch)
+        elif not self._waits(key):
+            with self.rollouts.changing(key, asyncio.get_running_loop().time):
+                await self._apply(key, plan.patch)
 
-    def _waits(self, key: Key, workload: Workload, patch: dict[str, Any]) -> bool:
-        """Answer whether a change of Pods is to wait, and come again; whoever waits for it is told why."""
+    def _waits(self, key: Key) -> bool:
+        """Answer whether a change that restarts Pods is to wait, and come again; its links are told why."""
         clock = asyncio.get_running_loop().time()
-        if "spec" not in patch or key.kind == "CronJob" or workload.rollout in _RESTARTS_NOBODY:
-            self._tell_pace(key, "")
-            return False
-        pause = self.rollouts.own_pause(key, clock)
-        why = "the client was changed shortly before; its next change waits, so that it is not restarted all the time"
+        pause, why = self.rollouts.own_pause(key, clock), _TOO_SOON
         if pause == 0 and self.rollouts.is_full(clock, self._rolls):
-            pause, why = LOOK_AGAIN, "many clients are being rolled out; this one waits its turn"
-        self._tell_pace(key, why if pause > 0 else "")
+            pause, why = LOOK_AGAIN, _TOO_MANY
         if pause > 0:
             self.bells.ring(key, after=pause)
+        self._tell_pace(key, why if pause > 0 else "")
         return pause > 0
 
     def _tell_pace(self, key: Key, why: str) -> None:
@@ -104,12 +108,11 @@ class WorkloadReconciler:
         client = found["spec"]["client"]
         return (client["kind"], client["name"]) != (ref.kind, ref.name)
 
-    async def _apply(self, key: Key, plan: WorkloadPlan) -> None:
-        assert plan.patch is not None
+    async def _apply(self, key: Key, patch: dict[str, Any]) -> None:
         memory = self.world.memory
         try:
             answer = await self.api.patch(
-                WORKLOADS[key.kind], key.namespace, key.name, plan.patch, content_type=PatchType.STRATEGIC
+                WORKLOADS[key.kind], key.namespace, key.name, patch, content_type=PatchType.STRATEGIC
             )
         except (ForbiddenError, InvalidError) as error:
             memory.refusals[key] = f"the API server refused {key.kind} {key.namespace}/{key.name}: {error.message}"
@@ -118,8 +121,7 @@ class WorkloadReconciler:
             return
         if memory.refusals.pop(key, None):
             self._ring_links(key)
-        if "spec" in plan.patch:
-            self.rollouts.changed(key, asyncio.get_running_loop().time())
+        self._tell_pace(key, "")
         with self.bells.muted(key):
             self.world.workloads[key.kind].store(answer)
 
