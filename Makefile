@@ -42,6 +42,7 @@ reference: uv ## Write the reference pages that are generated from code
 .PHONY: bench
 bench: setup ## Measure, print tables and keep them under docs/proof
 	uv run --frozen python tests/perf/bench_devcluster.py
+	uv run --frozen python tests/perf/bench_operator.py --large 10000
 
 .PHONY: setup
 setup: uv packages ## Install uv and, as root on Debian, the packages that a node needs

@@ -4,7 +4,8 @@ Usage: bench_operator.py [--links N ...] [--large N] [--idle SECONDS]
 
 Links are spread over 100 servers and 100 clients of one namespace. Calls are counted in the API server's audit log, for
 the operator's ServiceAccount; those of Leases and dry runs are left out. Prints a table, and keeps it and the figures
-under docs/proof. Seconds depend on the machine: what is promised are counts and ratios (the last column).
+under docs/proof. Seconds depend on the machine: what is promised are counts and ratios (the last column). The operator
+is told to pace no rollouts and to serve more links of one namespace than it would, or that would be measured.
 """
 
 import argparse
@@ -37,12 +38,15 @@ from servicelink_operator.cluster.kinds import CONFIG_MAP, SECRET, SERVICE, SERV
 PROOF = Path(__file__).parents[2] / "docs" / "proof"
 SPREAD = 100
 AT_A_TIME = 32
-MANY = 5000
-CONDITIONS = ("Accepted", "Permitted", "Resolved", "Issued", "Injected", "RolledOut", "Healthy", "Rotated", "Ready")
+FLAGS = (
+    *("--leader-elect=false", "--rollout-pause=0s", "--rollouts-at-a-time=0"),
+    *("--max-links-per-namespace=100000", "--max-rules-per-namespace=100000", "--max-bytes-per-namespace=100000000"),
+)
 # How links come: a title, the policy's mode, spec.binding.inject, and the most mutating calls per link.
 WAYS = (
     ("nobody refusing", None, "None", 3.0),
     ("nobody refusing, with rollouts", None, "Patch", 4.0),
+    ("enforced", "Enforce", "None", 5.0),
     ("enforced, with rollouts", "Enforce", "Patch", 6.0),
 )
 Body = dict[str, Any]
@@ -60,11 +64,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """What a bare client is to do as well: so many links, their statuses, and writes that links share."""
+    """What a bare client is to do as well: so many links, their statuses, and writes that links share.
+
+    `rate` is what the operator reached in links a second, `cpu` its milliseconds per link.
+    """
 
     what: str
     links: int
     rate: float
+    cpu: float
     statuses: int
     verifiers: int
     workloads: int
@@ -214,13 +222,16 @@ async def measure_twin(bench: Bench, twin: Twin) -> None:
         name = f"client-{number % SPREAD}"
         await bench.api.patch(WORKLOADS["Deployment"], namespace, name, body, content_type=PatchType.MERGE)
 
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     await each(range(twin.links), write)
     await each(range(twin.verifiers), write_verifier)
     await each(range(twin.workloads), write_workload)
     rate = twin.links / (time.monotonic() - started)
+    cpu = (time.process_time() - used) * 1000 / twin.links
     bench.add(f"{twin.what}: a bare client's rate", rate, " links/s")
     bench.add(f"{twin.what}: share of the bare client's rate", twin.rate / rate, at_least=0.5)
+    bench.add(f"{twin.what}: a bare client's CPU per link", cpu, " ms")
+    bench.add(f"{twin.what}: operator's CPU per link, in bare clients'", twin.cpu / cpu)
 
 
 def named(name: str) -> Body:
@@ -281,14 +292,14 @@ async def measure_burst(bench: Bench, cpu: Cpu, count: int) -> None:
         bench.add(f"{what}: mutating calls per link", calls.mutating / count, at_most=most)
         events = sum(number for (_, kind), number in calls.counted.items() if kind == "events")
         bench.add(f"{what}: Events", events, at_most=0)
-        promised = 2.5 if inject == "None" else None
-        bench.add(f"{what}: operator's CPU per link", used / count * 1000, " ms", at_most=promised)
+        bench.add(f"{what}: operator's CPU per link", used / count * 1000, " ms")
         bench.add(f"{what}: API server's and etcd's CPU per link", served / count * 1000, " ms")
         bench.add(f"{what}: rate", count / took, " links/s")
         if mode is None:
             verifiers = calls.counted["patch", "configmaps"] + calls.counted["create", "configmaps"]
             statuses, workloads = (calls.counted["patch", kind] for kind in ("servicelinks/status", "deployments"))
-            bench.twins.append(Twin(what, count, count / took, round(statuses / count), verifiers, workloads))
+            cost = used / count * 1000
+            bench.twins.append(Twin(what, count, count / took, cost, round(statuses / count), verifiers, workloads))
 
 
 def calm(bench: Bench) -> bool:
@@ -332,7 +343,7 @@ async def measure_restart(bench: Bench, operator: Operator, links: int) -> Opera
     operator.kill()
     with api_calls(bench.product.admin, USER) as calls:
         started = time.monotonic()
-        reborn = bench.product.start("--leader-elect=false")
+        reborn = bench.product.start(*FLAGS)
         await asyncio.to_thread(wait_until, lambda: "reconciling" in reborn.log.read_text(), 120)
         took = time.monotonic() - started
         process = psutil.Process(reborn.process.pid)
@@ -344,9 +355,7 @@ async def measure_restart(bench: Bench, operator: Operator, links: int) -> Opera
     )
     bench.add(f"restart with {links} links: writes", writes, at_most=0)
     bench.add(f"restart with {links} links: until all are reconciled", took, " s")
-    bench.add(
-        f"restart with {links} links: CPU per link", used / links * 1000, " ms", at_most=0.5 if links >= 5000 else None
-    )
+    bench.add(f"restart with {links} links: CPU per link", used / links * 1000, " ms")
     bench.add(f"{links} links after a cold start: memory", process.memory_info().rss / 2**20, " MiB", at_most=200)
     return reborn
 
@@ -366,14 +375,14 @@ async def measure_idle(bench: Bench, seconds: int) -> None:
 async def measure(product: Product, chosen: argparse.Namespace) -> list[Row]:
     """Measure everything."""
     bench = Bench(product, await Api.connect(str(product.admin.kubeconfig), timeout=60))
-    operator = product.start("--leader-elect=false")
+    operator = product.start(*FLAGS)
     wait_until(operator.is_ready)
     found = components(product.admin.cluster.folder)
     servers = [found["kube-apiserver"], found["etcd"]]
     links = 0
     for count in chosen.links:
         await measure_burst(bench, Cpu(psutil.Process(operator.process.pid), servers), count)
-        links += 3 * count
+        links += len(WAYS) * count
     await measure_latency(bench)
     links += 200
     await measure_idle(bench, chosen.idle)
@@ -381,6 +390,9 @@ async def measure(product: Product, chosen: argparse.Namespace) -> list[Row]:
         await prepare(bench, "bench-large", None)
         took = await burst(bench, "bench-large", chosen.large, "None")
         bench.add(f"{chosen.large} links: rate", chosen.large / took, " links/s")
+        if bench.twins:
+            share = chosen.large / took / bench.twins[0].rate
+            bench.add(f"{chosen.large} links: share of the rate of {bench.twins[0].links}", share, at_least=0.8)
         links += chosen.large
         memory = psutil.Process(operator.process.pid).memory_info().rss / 2**20
         bench.add(f"{links} links, live: memory", memory, " MiB", at_most=200)
@@ -412,7 +424,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--links", type=int, nargs="*", default=[300, 1000], help="how many links come at once")
     parser.add_argument("--large", type=int, default=0, help="how many links there are for memory and a cold start")
-    parser.add_argument("--idle", type=int, default=60, help="for how many seconds nothing happens")
+    parser.add_argument("--idle", type=int, default=300, help="for how many seconds nothing happens")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, install(Path(folder)) as product:
         rows = asyncio.run(measure(product, chosen))
