@@ -212,7 +212,7 @@ def _issue_world(arrow: Arrow, posture: Posture, endpoint: Endpoint, limits: Lim
         standing=arrow.standing,
         mode=posture.mode,
         wait=limits.propagation_wait,
-        content_hash=content_hash(render_content(arrow.link, endpoint, posture.header)),
+        content_hash=lambda: content_hash(render_content(arrow.link, endpoint, posture.header)),
         wants_kid_secret=arrow.link.binding.delivery is Delivery.ENV,
         revoked=posture.revoked_kids,
     )

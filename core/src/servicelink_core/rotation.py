@@ -6,7 +6,8 @@ its files need to reach the server's Pods. Where nobody refuses, a key is handed
 """
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from servicelink_contract.verifier import LinkEntry, Mode, Verifier
@@ -52,12 +53,15 @@ class StandingVerifier:
     enforced_since: dt.datetime | None = None
     conflict: bool = False
     left_out: frozenset[str] = frozenset()
+    _by_uid: Mapping[str, LinkEntry] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        entries = self.verifier.links if self.verifier else ()
+        object.__setattr__(self, "_by_uid", {entry.uid: entry for entry in entries})
 
     def entry_of(self, uid: str) -> LinkEntry | None:
         """Answer the entry of the link with that UID."""
-        if self.verifier is None:
-            return None
-        return next((entry for entry in self.verifier.links if entry.uid == uid), None)
+        return self._by_uid.get(uid)
 
 
 class SecretStep(StrEnum):
@@ -86,7 +90,8 @@ class Issue:
 class IssueWorld:
     """What decides about issuing: the Secret, the verifier, its entry, what the server is to do with other calls.
 
-    `link_name` and `link_uid` are the link's.
+    `link_name` and `link_uid` are the link's; `content_hash` answers that of what the Secret should say, where it is
+    looked at.
     `wait` is how long a verifier's files need to reach the server's Pods; `wants_kid_secret` is `delivery: Env`;
     `revoked` are kids that the server's owner takes no more.
     """
@@ -97,7 +102,7 @@ class IssueWorld:
     standing: StandingVerifier
     mode: Mode
     wait: dt.timedelta
-    content_hash: str
+    content_hash: Callable[[], str]
     wants_kid_secret: bool
     revoked: frozenset[str] = frozenset()
 
@@ -148,7 +153,7 @@ def _plan_publish(facts: BindingFacts, world: IssueWorld, now: dt.datetime) -> I
 
 def _upkeep(facts: BindingFacts, world: IssueWorld) -> SecretStep:
     read = facts.content_hash is not None
-    if read and (facts.content_hash != world.content_hash or facts.owner != world.link_name):
+    if read and (facts.content_hash != world.content_hash() or facts.owner != world.link_name):
         return SecretStep.REFRESH
     return SecretStep.COPY_TO_KID if world.wants_kid_secret and not facts.kid_secret else SecretStep.NONE
 

@@ -1,7 +1,7 @@
 """What the links of each namespace take, kept up to date link by link, and which of them find no room."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from servicelink_core.limits import Claimant, Excess, Usage, exceeds, plan_shares, usage_of
 from servicelink_operator.cluster.cache import Object
@@ -31,14 +31,14 @@ class UsageBook:
         """Answer whether the links of a namespace take more than they may."""
         return namespace in self._used and exceeds(self._used[namespace], self._quota) is not None
 
-    def find_excess(self, body: Object, of_namespace: Iterable[Object]) -> Excess | None:
-        """Answer for what a link finds no room, among the links of its namespace."""
+    def find_excess(self, body: Object, of_namespace: Callable[[], Iterable[Object]]) -> Excess | None:
+        """Answer for what a link finds no room, among the links of its namespace; these are asked for if need be."""
         metadata = body["metadata"]
         namespace = metadata["namespace"]
         if not self.is_crowded(namespace):
             return None
         if namespace not in self._refused:
-            self._refused[namespace] = plan_shares(map(_claimant, of_namespace), self._quota)
+            self._refused[namespace] = plan_shares(map(_claimant, of_namespace()), self._quota)
         return self._refused[namespace].get(metadata["uid"])
 
 

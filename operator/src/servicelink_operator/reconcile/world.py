@@ -184,9 +184,9 @@ class World(Caches):
 
     def _excess(self, link: Link) -> Excess | None:
         body = self.links.find(link.namespace, link.name)
-        if body is None or not self._usage.is_crowded(link.namespace):
+        if body is None:
             return None
-        return self._usage.find_excess(body, self.links.by_index("namespace", link.namespace))
+        return self._usage.find_excess(body, lambda: self.links.by_index("namespace", link.namespace))
 
     def _has_settled(self, link: Link) -> bool:
         body = self.links.find(link.namespace, link.name)
