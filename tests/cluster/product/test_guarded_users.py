@@ -16,6 +16,7 @@ LINK = "checkout-to-notification"
 OURS = "apiGroups: [servicelink.dev], resources: [servicelinks, servicelinkpolicies], verbs: ['*']"
 MAY_PATCH_CHECKOUT = "apiGroups: [apps], resources: [deployments], resourceNames: [checkout], verbs: [patch]"
 MAY_PATCH_ALL = "apiGroups: [apps], resources: [deployments, statefulsets, daemonsets], verbs: [patch]"
+MAY_PATCH_JOBS = "apiGroups: [batch], resources: [cronjobs], verbs: [patch]"
 ROLE = """
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -111,7 +112,7 @@ def test_a_link_may_be_labelled_without_that_right(shop: "Shop", write: "Writer"
 
 def test_a_policy_needs_the_right_to_patch_what_it_injects(shop: "Shop", write: "Writer", join: Join) -> None:
     shop.apply(write.workload("notification"), write.service())
-    stranger, some, owner = join(OURS), join(OURS, MAY_PATCH_CHECKOUT), join(OURS, MAY_PATCH_ALL)
+    stranger, some, owner = join(OURS), join(OURS, MAY_PATCH_CHECKOUT), join(OURS, MAY_PATCH_ALL, MAY_PATCH_JOBS)
 
     for user in (stranger, some):
         refused = apply(user, shop, write.policy())
@@ -120,6 +121,20 @@ def test_a_policy_needs_the_right_to_patch_what_it_injects(shop: "Shop", write: 
     assert apply(stranger, shop, write.policy(more="verifier: {inject: None}")) == ""
     assert "servicelink-guard-policies" in apply(stranger, shop, write.policy())
     assert apply(owner, shop, write.policy()) == ""
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "CronJob"])
+def test_a_policy_needs_the_right_for_each_kind_behind_its_services(
+    shop: "Shop", write: "Writer", join: Join, kind: str
+) -> None:
+    """The operator mounts a verifier into whatever a Service selects, and that may be a CronJob's Pods."""
+    resource = f"{kind.lower()}s"
+    rights = (right.replace(resource, "x") for right in (MAY_PATCH_ALL, MAY_PATCH_JOBS))
+
+    refused = apply(join(OURS, *rights), shop, write.policy())
+
+    assert "servicelink-guard-policies" in refused
+    assert f"must be allowed to patch all {resource}" in refused
 
 
 def test_whoever_edits_a_namespace_changes_no_verifier(shop: "Shop", write: "Writer", product: "Product") -> None:
