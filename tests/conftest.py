@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from devcluster.build import Programs
+from devcluster.progress import Progress
+
 # What several kinds of tests and the benchmarks share.
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
+
+from charts import Helm
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +46,18 @@ def devcluster() -> Callable[..., Said]:
         return Said(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], Path]:
+    """`tool(name)` answers the path of a program, which is built if need be."""
+    return Programs(None, Progress.on_stderr()).find
+
+
+@pytest.fixture(scope="session")
+def helm4(tool: Callable[[str], Path]) -> Helm:
+    """The newest helm, without a cluster."""
+    return Helm(tool("helm"))
 
 
 @pytest.fixture

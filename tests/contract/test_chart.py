@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "servicelink"
 SOURCES = sorted((ROOT / "crds").glob("*.yaml"))
 KEEP = {"helm.sh/resource-policy": "keep"}
-# What only a Deployment can know, or what a Pod has no use for.
+# What only a Deployment can know, what a Pod has no use for, or what decides about more than the operator.
 NOT_VALUES = {"lease_namespace", "lease_name", "identity", "guards_prefix", "kubeconfig", "watch_namespaces"}
 
 

@@ -13,6 +13,11 @@
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "servicelink.serviceAccount" . }}
 {{- end -}}
 
+{{/* What the guards are about: first three that the operator meets, then three that users meet. */}}
+{{- define "servicelink.guards" -}}
+["secrets", "configmaps", "workloads", "verifiers", "links", "policies"]
+{{- end -}}
+
 {{- define "servicelink.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
