@@ -1,21 +1,22 @@
-"""The chart agrees with what it installs: the CRDs, the operator's settings, and its own schema."""
+"""The chart agrees with what it installs: the CRDs, the operator's settings, its own schema and suites."""
 
 import json
 import re
+import subprocess
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from charts import CHART, ROOT, Helm
 
 from servicelink_contract.binding import BindingKey
 from servicelink_core.conflicts import RESERVED_VARIABLES
 from servicelink_operator.cluster.preflight import GUARDS
 from servicelink_operator.settings import Settings, parse_settings, variable_of
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "servicelink"
 SOURCES = sorted((ROOT / "crds").glob("*.yaml"))
 KEEP = {"helm.sh/resource-policy": "keep"}
 # What only a Deployment can know, what a Pod has no use for, or what decides about more than the operator.
@@ -103,3 +104,29 @@ def test_every_value_has_a_comment() -> None:
     bare = [line for before, line in pairwise(lines) if set_here.match(line) and not before.lstrip().startswith("#")]
 
     assert not bare
+
+
+def test_what_the_chart_renders_is_what_its_suites_say(tool: Callable[[str], Path]) -> None:
+    suites = len(list((CHART / "tests").glob("*_test.yaml")))
+
+    done = subprocess.run([tool("helm-unittest"), "--strict", CHART], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Test Suites: {suites} passed, {suites} total" in done.stdout
+
+
+@pytest.mark.parametrize("program", ["helm", "helm3"])
+def test_helm_finds_nothing_to_complain_of(tool: Callable[[str], Path], program: str) -> None:
+    done = subprocess.run([tool(program), "lint", "--strict", CHART], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_two_releases_share_no_name(helm4: Helm) -> None:
+    one, two = (
+        {(one["kind"], one["metadata"]["name"]) for one in helm4.render("--set=crds.enabled=false", release=release)}
+        for release in ("servicelink", "second")
+    )
+
+    assert {kind for kind, _ in one} > {"ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy"}
+    assert not one & two
