@@ -1,4 +1,5 @@
-# One image for all commands of ServiceLink. Built from the repository's root; what is installed is what uv.lock pins.
+# One image for all commands of ServiceLink, and with the SDK, so that `helm test` can make a call. Built from the
+# repository's root; what is installed is what uv.lock pins.
 FROM python:3.11-slim-bookworm AS build
 RUN python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir 'uv>=0.9'
 WORKDIR /src
@@ -8,8 +9,8 @@ COPY contract contract
 COPY core core
 COPY devcluster/pyproject.toml devcluster/pyproject.toml
 COPY operator operator
-COPY sdk/pyproject.toml sdk/pyproject.toml
-RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable --package servicelink-operator
+COPY sdk sdk
+RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable --package servicelink-operator --package servicelink
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /app/.venv /app/.venv

@@ -8,6 +8,10 @@
 {{ .Values.serviceAccount.name | default (include "servicelink.fullname" .) }}
 {{- end -}}
 
+{{- define "servicelink.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
 {{/* The operator as the API server knows it. */}}
 {{- define "servicelink.username" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "servicelink.serviceAccount" . }}
