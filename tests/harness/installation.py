@@ -106,20 +106,28 @@ def _free_port() -> int:
 
 
 @contextmanager
-def install(folder: Path) -> Iterator[Product]:
-    """Start a control plane with an audit log and install the chart; logs of operators go to `folder`."""
+def start_cluster(*flags: str) -> Iterator[Client]:
+    """Start a cluster that no other test uses; the client is its administrator. `flags` are those of `devcluster up`."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     devcluster = [sys.executable, "-m", "devcluster"]
-    up = [*devcluster, "up", "--audit", f"--while={os.getpid()}", f"--name={name}"]
+    up = [*devcluster, "up", "--audit", f"--while={os.getpid()}", f"--name={name}", *flags]
     subprocess.run(up, check=True, capture_output=True)
     cluster = Cluster(name)
-    admin = Client(cluster, cluster.kubeconfig)
-    chart = ("install", "servicelink", str(ROOT / "charts" / "servicelink"), f"--namespace={SYSTEM}")
-    admin.helm(*chart, "--create-namespace", "--set=replicas=0")
-    made = Product(admin, admin.as_service_account(SYSTEM, "servicelink"), folder)
     try:
-        yield made
+        yield Client(cluster, cluster.kubeconfig)
     finally:
-        for operator in made.started:
-            operator.kill()
         subprocess.run([*devcluster, "down", f"--name={name}"], check=True, capture_output=True)
+
+
+@contextmanager
+def install(folder: Path) -> Iterator[Product]:
+    """Start a control plane with an audit log and install the chart; logs of operators go to `folder`."""
+    with start_cluster() as admin:
+        chart = ("install", "servicelink", str(ROOT / "charts" / "servicelink"), f"--namespace={SYSTEM}")
+        admin.helm(*chart, "--create-namespace", "--set=replicas=0")
+        made = Product(admin, admin.as_service_account(SYSTEM, "servicelink"), folder)
+        try:
+            yield made
+        finally:
+            for operator in made.started:
+                operator.kill()
