@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from charts import CHART, ROOT, Helm
+from charts import CHART, ROOT, Helm, only
 
 from servicelink_contract.binding import BindingKey
 from servicelink_core.conflicts import RESERVED_VARIABLES
 from servicelink_operator.cluster.preflight import GUARDS
-from servicelink_operator.settings import Settings, parse_settings, variable_of
+from servicelink_operator.settings import Settings, parse_settings
 
 SOURCES = sorted((ROOT / "crds").glob("*.yaml"))
 KEEP = {"helm.sh/resource-policy": "keep"}
@@ -37,8 +37,8 @@ def snake(name: str) -> str:
     return re.sub(r"(?=[A-Z])", "_", name).lower()
 
 
-def text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def field_of(variable: str) -> str:
+    return variable.removeprefix("SERVICELINK_").lower()
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -78,12 +78,15 @@ def test_the_operator_s_values_are_its_settings_and_all_of_them() -> None:
     assert {snake(name) for name in values()["operator"]} == set(Settings.model_fields) - NOT_VALUES
 
 
-def test_the_chart_s_defaults_are_the_operator_s() -> None:
-    environment = {variable_of(snake(name)): text(value) for name, value in values()["operator"].items()}
-    assert environment["SERVICELINK_REQUIRE_GUARDS"] == "true"
+def test_the_chart_s_defaults_are_the_operator_s(helm4: Helm) -> None:
+    """As its Pod is told them."""
+    (container,) = only("Deployment", helm4.render())["spec"]["template"]["spec"]["containers"]
+    told = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("SERVICELINK_")}
+    environment = {name: value for name, value in told.items() if field_of(name) not in NOT_VALUES}
 
     given = parse_settings([], {**environment, "SERVICELINK_IDENTITY": "me"})
 
+    assert len(environment) == len(values()["operator"])
     assert given == parse_settings([], {"SERVICELINK_IDENTITY": "me"})
 
 

@@ -107,7 +107,7 @@ def _free_port() -> int:
 
 @contextmanager
 def start_cluster(*flags: str) -> Iterator[Client]:
-    """Start a cluster that no other test uses; the client is its administrator. `flags` are those of `devcluster up`."""
+    """Start a cluster that no other test uses, with flags of `devcluster up`; the client is its administrator."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     devcluster = [sys.executable, "-m", "devcluster"]
     up = [*devcluster, "up", "--audit", f"--while={os.getpid()}", f"--name={name}", *flags]
