@@ -36,7 +36,7 @@ format: uv ## Format the code and mend what the linter can
 	uv run --frozen ruff check --fix .
 
 .PHONY: reference
-reference: uv ## Write the reference pages that are generated from code
+reference: uv ## Write what is generated: reference pages, and of the chart its CRDs, values table and install.yaml
 	uv run --frozen python scripts/write_reference.py
 
 .PHONY: bench

@@ -59,14 +59,6 @@ def standing(client: Client, manifests: list[Manifest]) -> set[str]:
     return set(client.kubectl("get", "--filename=-", "--ignore-not-found", "--output=name", stdin=text).split())
 
 
-def versions(client: Client, manifests: list[Manifest]) -> dict[str, str]:
-    """Answer the resourceVersion of each object: nothing has been written while they stay."""
-    columns = "--output=custom-columns=:kind,:metadata.namespace,:metadata.name,:metadata.resourceVersion"
-    lines = client.kubectl("get", "--filename=-", columns, stdin=yaml.safe_dump_all(manifests)).splitlines()
-    rows: list[list[str]] = [line.rsplit(maxsplit=1) for line in lines if line.strip()]
-    return dict(rows)
-
-
 def identity(client: Client, namespace: str) -> tuple[str, int]:
     """Answer what tells the link of a namespace from one that was made again or changed."""
     found = client.kubectl_json("get", "slink", "checkout-to-notification", f"--namespace={namespace}")
