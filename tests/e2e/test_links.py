@@ -1,21 +1,14 @@
 """Links between real Pods: the chart and image built here, the example's services, the SDK at both ends."""
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from charts import CHART
+from example import OPERATOR_IMAGE, REFUSED, Shop, documents, links, load_images, policy, services
 
-from devcluster import images, lifecycle
-from devcluster.progress import Progress
 from devcluster.testing import Client, wait_until
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "01-rest-api-key"
 SYSTEM = "servicelink-system"
-REFUSED = "403 INVALID_SERVICE_AUTH"
 
 # Run in a client's Pod with the prefixes of links: what it was handed, without the key itself.
 SHOW_BINDINGS = """
@@ -41,77 +34,13 @@ urllib.request.install_opener(opener)
 print(stranger.call(sys.argv[1]))
 """
 
-SHOW_COUNTS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/counts').read().decode())"
-
-
-@dataclass(frozen=True, slots=True)
-class Shop:
-    """The example's services in a namespace of a test's own."""
-
-    client: Client
-    namespace: str
-
-    def kubectl(self, *arguments: str) -> str:
-        """Run kubectl in the namespace."""
-        return self.client.kubectl(arguments[0], f"--namespace={self.namespace}", *arguments[1:])
-
-    def apply(self, *documents: dict[str, object]) -> None:
-        """Apply documents to the namespace."""
-        self.client.apply(yaml.safe_dump_all(documents), f"--namespace={self.namespace}")
-
-    def run(self, pod: str, *command: str) -> str:
-        """Run a command in a Pod; a Deployment stands for one of its Pods."""
-        return self.kubectl("exec", pod, "--", *command).strip()
-
-    def settle(self) -> None:
-        """Wait until every link is Ready, and then for the Pods that are on their way."""
-        self.kubectl("wait", "slink", "--all", "--for=condition=Ready", "--timeout=120s")
-        self.roll_out("checkout", "notification", "stranger")
-
-    def roll_out(self, *deployments: str) -> None:
-        """Wait until these Deployments run as they are now."""
-        for deployment in deployments:
-            self.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
-
-    def call(self, times: int) -> str:
-        """Call over the link from the client's Pod, and answer what it says of it."""
-        return self.run("deployment/checkout", "python", "checkout.py", "call", str(times))
-
-    @property
-    def url(self) -> str:
-        """The address that a stranger knows."""
-        return f"http://notification.{self.namespace}.svc:8080/notifications"
-
-    def call_as_stranger(self) -> str:
-        """Call once without a link, and answer the status and code."""
-        return self.run("deployment/stranger", "python", "stranger.py", self.url)
-
-    def verifier(self, service: str) -> list[dict[str, Any]]:
-        """Answer the entries that a server is handed, from all shards."""
-        shards = json.loads(self.kubectl("get", "configmap", f"servicelink-verifier-{service}", "--output=json"))
-        return [link for shard in shards["data"].values() for link in json.loads(shard)["links"]]
-
-    def notification_pods(self) -> list[str]:
-        """Answer the names of the server's Pods."""
-        return self.kubectl("get", "pods", "--selector=app=notification", "--output=name").split()
-
-    def would_refuse(self) -> int:
-        """Answer how many calls without a credential the server's Pods let through all the same."""
-        # Pods that came before the verifier are on their way out, and count nothing.
-        pods = wait_until(lambda: len(names := self.notification_pods()) == 2 and names)
-        rows = [row for pod in pods or () for row in json.loads(self.run(pod, "python", "-c", SHOW_COUNTS))]
-        wanted = ("would_refuse", "INVALID_SERVICE_AUTH")
-        return sum(row["calls"] for row in rows if (row["outcome"], row["code"]) == wanted)
-
 
 @pytest.fixture(scope="session")
 def installed(node_cluster: Client) -> Client:
     """The operator, installed as a user installs it; a kubelet of this cluster looks at mounted files every 10 s."""
-    for image, dockerfile in (("servicelink", ROOT / "Dockerfile"), ("servicelink-example", EXAMPLE / "Dockerfile")):
-        archive = images.build(dockerfile, f"{image}:dev", ROOT, Progress.on_stderr())
-        lifecycle.load(node_cluster.cluster, archive)
+    load_images(node_cluster, OPERATOR_IMAGE)
     values = ("--set=image.tag=dev", "--set=operator.propagationWait=25s")
-    chart = ("upgrade", "--install", "servicelink", str(ROOT / "charts" / "servicelink"), f"--namespace={SYSTEM}")
+    chart = ("upgrade", "--install", "servicelink", str(CHART), f"--namespace={SYSTEM}")
     node_cluster.helm(*chart, "--create-namespace", "--wait", "--timeout=2m", *values)
     return node_cluster
 
@@ -121,27 +50,6 @@ def shop(installed: Client, namespace: str) -> Shop:
     """A namespace under the restricted Pod Security Standard, without a workload yet."""
     installed.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     return Shop(installed, namespace)
-
-
-def example(file: str, *kinds: str) -> list[dict[str, object]]:
-    """Answer the documents of the example's file that are of these kinds, without their namespace."""
-    documents = [one for one in yaml.safe_load_all((EXAMPLE / file).read_text()) if one["kind"] in kinds]
-    for document in documents:
-        del document["metadata"]["namespace"]
-    return documents
-
-
-def services() -> list[dict[str, object]]:
-    return example("shop.yaml", "Deployment", "Service")
-
-
-def links() -> list[dict[str, object]]:
-    return example("link.yaml", "ServiceLink")
-
-
-def policy(mode: str) -> dict[str, object]:
-    (found,) = example("link.yaml", "ServiceLinkPolicy")
-    return {**found, "spec": {"services": ["notification"], "mode": mode}}
 
 
 def test_the_operator_is_ready_when_helm_returns(installed: Client) -> None:
@@ -194,7 +102,7 @@ def test_the_key_of_a_deleted_link_is_refused(shop: Shop) -> None:
 
 
 def test_links_of_all_protocols_hand_a_key_to_the_client_that_their_server_knows(shop: Shop) -> None:
-    (link,), (service,) = links(), example("shop.yaml", "Service")
+    (link,), (service,) = links(), documents("shop.yaml", "Service")
     wanted = {"notification": "REST", "users": "GRPC", "catalog": "GraphQL"}
     shop.apply(*services())
     for server, protocol in wanted.items():

@@ -29,6 +29,10 @@ class Release:
         """Install, and answer what helm says."""
         return self._helm("install", self.name, str(chart), *flags)
 
+    def install_or_upgrade(self, *flags: str) -> str:
+        """Install, or upgrade to these flags, and answer what helm says."""
+        return self._helm("upgrade", self.name, str(CHART), "--install", *flags)
+
     def upgrade(self, *flags: str, chart: Path = CHART) -> str:
         """Upgrade, and answer what helm says."""
         return self._helm("upgrade", self.name, str(chart), *flags)
@@ -36,6 +40,10 @@ class Release:
     def uninstall(self) -> str:
         """Uninstall, and answer what helm says."""
         return self._helm("uninstall", self.name)
+
+    def test(self) -> str:
+        """Run the chart's test, and answer what helm says."""
+        return self._helm("test", self.name)
 
     def manifests(self) -> list[Manifest]:
         """Answer what helm has installed, but for hooks."""
