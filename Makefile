@@ -20,7 +20,7 @@ test: setup programs lint ## Build what is missing and pass the whole suite
 	uv run --frozen pytest --numprocesses=2 --dist=loadfile
 
 .PHONY: check
-check: lint ## The quick loop: format, lint, types, imports, unit, golden and contract tests
+check: lint helm ## The quick loop: format, lint, types, imports, unit, golden and contract tests
 	uv run --frozen pytest tests/contract tests/golden tests/unit
 
 .PHONY: lint
@@ -36,7 +36,7 @@ format: uv ## Format the code and mend what the linter can
 	uv run --frozen ruff check --fix .
 
 .PHONY: reference
-reference: uv ## Write what is generated: reference pages, and of the chart its CRDs, values table and install.yaml
+reference: uv helm ## Write what is generated: reference pages, and of the chart its CRDs, values table and install.yaml
 	uv run --frozen python scripts/write_reference.py
 
 .PHONY: bench
@@ -51,6 +51,10 @@ setup: uv packages ## Install uv and, as root on Debian, the packages that a nod
 .PHONY: programs
 programs: setup ## Build Kubernetes, etcd, containerd and the tools (some 20 minutes the first time on two cores)
 	uv run --frozen python -m devcluster build --tools
+
+.PHONY: helm
+helm: uv ## Build what renders and tests the chart (some 4 minutes the first time on two cores)
+	@for tool in helm helm3 helm-unittest; do uv run --frozen python -m devcluster tool "$$tool" >/dev/null; done
 
 .PHONY: uv
 uv: ## Install uv from the Python package index, if it is missing

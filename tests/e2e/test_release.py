@@ -3,16 +3,19 @@
 On a cluster of this module's own, since what it does to the operator would be felt by the tests of links.
 """
 
+import os
+import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from charts import CHART
+from charts import CHART, ROOT
 from example import OPERATOR_IMAGE, Document, Shop, links, load_images, policy, services
 from installation import SYSTEM, start_cluster
-from releases import Release
+from releases import Release, standing
 
 from devcluster import host
 from devcluster.errors import DevclusterError
@@ -101,13 +104,13 @@ def handed_out(shop: Shop, kinds: str = "slink,secrets,configmaps") -> dict[str,
     return {f"{one['kind']}/{one['metadata']['name']}": (one["metadata"]["uid"], one.get("data")) for one in found}
 
 
-def other_link(name: str) -> Document:
-    """Answer a link that patches nobody: that it gets Ready shows that the operator works."""
+def link_of_stranger(name: str, inject: str = "None") -> Document:
+    """Answer another link; with nothing injected it patches nobody, and once Ready shows that the operator works."""
     spec = {
         "client": {"kind": "Deployment", "name": "stranger"},
         "server": {"name": "notification"},
         "protocol": "REST",
-        "binding": {"inject": "None"},
+        "binding": {"inject": inject},
     }
     (link,) = links()
     return {**link, "metadata": {"name": name}, "spec": spec}
@@ -142,7 +145,7 @@ def test_an_upgrade_restarts_nobody_and_fails_no_call(release: Release, shop: Sh
 
     with calling(shop) as said:
         release.upgrade(*VALUES, f"--set=image.tag={NEXT_IMAGE.partition(':')[2]}")
-        shop.apply(other_link("after-the-upgrade"))
+        shop.apply(link_of_stranger("after-the-upgrade"))
         shop.kubectl("wait", "slink", "--all", "--for=condition=Ready", "--timeout=120s")
 
     assert restarts(shop) == before
@@ -166,7 +169,7 @@ def test_an_uninstalled_release_leaves_links_that_work_and_is_installed_again(re
 
     before = restarts(shop)
     release.install_or_upgrade(*VALUES)
-    shop.apply(other_link("after-the-second-install"))
+    shop.apply(link_of_stranger("after-the-second-install"))
     shop.kubectl("wait", "slink", "--all", "--for=condition=Ready", "--timeout=120s")
 
     assert restarts(shop) == before
@@ -174,3 +177,44 @@ def test_an_uninstalled_release_leaves_links_that_work_and_is_installed_again(re
         handed_out(shop, "slink,secrets").items()
         >= {name: one for name, one in handed.items() if "ConfigMap" not in name}.items()
     )
+
+
+def test_the_page_s_way_in_ends_with_a_call(release: Release) -> None:
+    release.uninstall()
+
+    done = in_shell(release.client, commands_of_the_page()[0])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_s_way_out_takes_everything_away(release: Release, namespace: str) -> None:
+    """Of a client only: a server whose middleware has nothing to check calls with does not start."""
+    node = release.client
+    node.kubectl("delete", "namespace", "shop", "--ignore-not-found")
+    shop, installed = Shop(node, namespace), release.manifests()
+    shop.apply(*(one for one in services() if one["metadata"]["name"] == "stranger" or one["kind"] == "Service"))
+    shop.apply(link_of_stranger("farewell", inject="Patch"))
+    shop.kubectl("wait", "slink", "--all", "--for=condition=Ready", "--timeout=120s")
+    shop.roll_out("stranger")
+    assert "slk-" in shop.kubectl("get", "deployment", "stranger", "--output=yaml")
+
+    done = in_shell(node, commands_of_the_page()[-1])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    shop.roll_out("stranger")
+    assert "slk-" not in shop.kubectl("get", "deployment", "stranger", "--output=yaml")
+    assert standing(node, installed) == set()
+    wait_until(lambda: shop.kubectl("get", "secrets", "--output=name") == "")
+
+
+def commands_of_the_page() -> list[str]:
+    """Answer the blocks of commands of the chart's page."""
+    return re.findall(r"```sh\n(.*?)```", (CHART / "README.md").read_text(), flags=re.DOTALL)
+
+
+def in_shell(client: Client, script: str) -> subprocess.CompletedProcess[str]:
+    """Run lines as somebody pastes them in the repository's root."""
+    path = f"{client.cluster.bin}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "KUBECONFIG": str(client.kubeconfig)}
+    words = ["bash", "-euo", "pipefail", "-c", script]
+    return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "01-rest-api-key"
 OPERATOR_IMAGE, EXAMPLE_IMAGE = "servicelink:dev", "servicelink-example:dev"
 REFUSED = "403 INVALID_SERVICE_AUTH"
-Document = dict[str, object]
+Document = dict[str, Any]
 
 SHOW_COUNTS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/counts').read().decode())"
 
