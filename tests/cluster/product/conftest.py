@@ -31,8 +31,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 def operator(product: Product) -> Operator:
     """A running operator that leads."""
     made = product.start()
-    wait_until(lambda: made.readiness()[1] if "lease: leading" in made.readiness()[1] else None)
-    assert made.is_ready(), made.readiness()[1]
+    wait_until(lambda: "lease: leading" in made.readiness()[1] and made.is_ready())
     return made
 
 

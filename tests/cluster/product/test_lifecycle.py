@@ -77,8 +77,7 @@ def test_metrics_count_links_by_their_condition_ready(shop: "Shop", write: "Writ
 def test_a_standby_takes_over_at_once_when_the_leader_ends(shop: "Shop", write: "Writer", product: "Product") -> None:
     leader = next(one for one in product.started if one.process.poll() is None)
     standby = product.start()
-    wait_until(lambda: "lease: standby" in standby.readiness()[1])
-    assert standby.is_ready()
+    wait_until(lambda: "lease: standby" in standby.readiness()[1] and standby.is_ready())
 
     assert leader.stop() == 0
     wait_until(lambda: leads(standby), deadline=5)
