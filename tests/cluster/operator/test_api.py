@@ -203,13 +203,13 @@ async def test_a_refused_secret_is_not_quoted(api: Api, namespace: str) -> None:
 async def test_an_api_server_that_cannot_be_reached_or_does_not_answer_is_busy(line: Any) -> None:
     await line.api.read(SERVICE, "default", "kubernetes")
     before = counted("get", "Service", 0)
-    line.cut()
+    line.refuse()
     with pytest.raises(BusyError) as cut:
         await line.api.read(SERVICE, "default", "kubernetes")
     line.mend()
     impatient = await Api.connect(str(line.kubeconfig), timeout=0.5)
     await impatient.read(SERVICE, "default", "kubernetes")
-    line.silence()
+    line.hang(new=False)
     with pytest.raises(BusyError) as silent:
         await impatient.read(SERVICE, "default", "kubernetes")
     await impatient.close()

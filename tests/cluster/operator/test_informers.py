@@ -200,7 +200,7 @@ async def test_what_happened_while_the_watch_was_cut_is_told_afterwards(
     await write(api, namespace, "kept", 1)
     await write(api, namespace, "gone", 1)
     async with running(Informer(line.api, CONFIG_MAP, namespace=namespace, on_change=changes)):
-        line.cut()
+        line.refuse()
         await write(api, namespace, "kept", 2)
         await api.delete(CONFIG_MAP, namespace, "gone")
         await write(api, namespace, "new", 1)
@@ -215,7 +215,7 @@ async def test_a_watch_that_falls_silent_is_replaced(api: Api, line: Any, namesp
     async with running(Informer(line.api, CONFIG_MAP, namespace=namespace, on_change=changes)):
         await write(api, namespace, "before", 1)
         await changes.until(lambda: changes.of("before"))
-        line.silence()
+        line.hang(new=False)
         await write(api, namespace, "after", 1)
         await changes.until(lambda: changes.of("after"))
 
@@ -236,7 +236,7 @@ async def test_deletions_are_found_by_a_new_list_when_the_version_is_gone(
     create("first")
     with capture_logs() as logs:
         async with running(informer):
-            line.cut()
+            line.refuse()
             # A CRD that is installed again serves no version from before.
             crd.remove()
             crd.install()
@@ -271,7 +271,7 @@ async def test_our_own_write_is_not_overwritten_by_an_older_event(
     api: Api, line: Any, namespace: str, changes: Changes
 ) -> None:
     async with running(Informer(line.api, CONFIG_MAP, namespace=namespace, on_change=changes)) as informer:
-        line.cut()
+        line.refuse()
         await write(api, namespace, "a", 1)
         informer.store(await write(api, namespace, "a", 2))
         at_once = changes.of("a")
@@ -301,7 +301,7 @@ async def test_what_we_deleted_is_not_brought_back_by_older_events_and_may_come_
 ) -> None:
     first = await write(api, namespace, "a", 1)
     async with running(Informer(line.api, CONFIG_MAP, namespace=namespace, on_change=changes)) as informer:
-        line.cut()
+        line.refuse()
         await write(api, namespace, "a", 2)
         await api.delete(CONFIG_MAP, namespace, "a")
         informer.forget(namespace, "a", first["metadata"]["uid"])

@@ -101,17 +101,17 @@ async def test_a_standby_takes_over_at_once_from_a_leader_that_released(api: Api
     assert (await api.read(LEASE, namespace, "leader"))["spec"]["leaseTransitions"] == 1
 
 
-@pytest.mark.parametrize("how", ["cut", "silence"])
+@pytest.mark.parametrize("how", ["refuse", "hang"])
 async def test_a_leader_that_is_cut_off_knows_before_its_lease_runs_out(
     how: str, line: Any, api: Api, namespace: str
 ) -> None:
     first = candidate(line.api, namespace, "first")
     await first.acquire()
-    if how == "cut":
-        line.cut()
+    if how == "refuse":
+        line.refuse()
     else:
         # New connections must not help either.
-        line.silence(new=True)
+        line.hang()
     cut = time.monotonic()
 
     with pytest.raises(LeaseLostError, match="renewed"):
@@ -127,7 +127,7 @@ async def test_a_leader_survives_a_lost_answer_and_somebody_else_s_annotation(
     first = candidate(line.api, namespace, "first")
     await first.acquire()
     holding = asyncio.create_task(first.hold())
-    line.silence()
+    line.hang(new=False)
     await change(api, namespace, {"metadata": {"annotations": {"note": "1"}}})
 
     done, _ = await asyncio.wait({holding}, timeout=SECONDS)
@@ -156,7 +156,7 @@ async def test_a_leader_whose_lease_was_taken_or_deleted_has_lost_it(what: str, 
 async def test_a_release_that_does_not_arrive_is_no_failure(line: Any, namespace: str) -> None:
     first = candidate(line.api, namespace, "first")
     await first.acquire()
-    line.cut()
+    line.refuse()
 
     await asyncio.wait_for(first.release(), SECONDS)
 
