@@ -14,6 +14,7 @@ from kopf._core.engines.peering import Identity
 
 from servicelink_operator.cluster.api import Api
 from servicelink_operator.cluster.connection import Connection, open_connection
+from servicelink_operator.cluster.fence import Fence
 from servicelink_operator.cluster.lease import LeaseLostError
 from servicelink_operator.runtime import Operator
 from servicelink_operator.settings import Settings
@@ -51,8 +52,10 @@ class Doorbell:
         return registry
 
     async def _start(self, **_: Any) -> None:
-        self._connection = await open_connection(self._settings.kubeconfig)
-        api = Api(self._connection, frozen=self._settings.freeze)
+        self._connection = await open_connection(self._settings.kubeconfig, self._settings.identity)
+        # Without an election nobody else writes, and nobody would open the fence.
+        fence = Fence() if self._settings.leader_elect else None
+        api = Api(self._connection, frozen=self._settings.freeze, fence=fence)
         self._task = asyncio.create_task(Operator(self._settings, api).run(), name="servicelink")
         self._task.add_done_callback(self._ended)
 

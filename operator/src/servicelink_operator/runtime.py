@@ -70,7 +70,9 @@ class Operator:
         self._world = World(api, Memory(), limits, self._bells.changed, clock=clock)
         telemetry.watch_links(self._world.count_links)
         telemetry.watch_held(self._world.count_held)
-        self._lease = LeaderElection(api, settings.lease_namespace, settings.lease_name, settings.identity)
+        self._lease = LeaderElection(
+            api, settings.lease_namespace, settings.lease_name, settings.identity, fence=api.fence
+        )
 
     async def run(self) -> None:
         """Run until cancelled; raises LeaseLostError when another may lead, and OSError where the port is taken."""

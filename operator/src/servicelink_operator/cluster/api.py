@@ -19,14 +19,22 @@ from yarl import URL
 
 from servicelink_operator import telemetry
 from servicelink_operator.cluster.connection import Connection, open_connection
-from servicelink_operator.cluster.errors import ApiError, BusyError, FrozenError, parse_error, parse_retry_after
+from servicelink_operator.cluster.errors import (
+    ApiError,
+    BusyError,
+    FencedError,
+    FrozenError,
+    parse_error,
+    parse_retry_after,
+)
+from servicelink_operator.cluster.fence import Fence, FencedBody
 from servicelink_operator.cluster.kinds import ACCESS_REVIEW, LEASE, SECRET, Kind
 
 FIELD_MANAGER = "servicelink"
 Object = dict[str, Any]
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-# A frozen operator still leads and still asks what it may do.
-_NEVER_FROZEN = frozenset({LEASE, ACCESS_REVIEW})
+# A frozen operator still leads and still asks what it may do; a fenced one needs them to be let through again.
+_ALWAYS_SENT = frozenset({LEASE, ACCESS_REVIEW})
 # A watch with bookmarks hears something about every minute; longer silence is a dead connection.
 WATCH_IDLE = 100.0
 
@@ -51,25 +59,38 @@ class _Request:
     content_type: str = "application/json"
     # May be a Secret.
     body: bytes | None = field(default=None, repr=False)
+    # What it must pass before it is sent; writes only.
+    fence: Fence | None = None
 
     @property
     def headers(self) -> dict[str, str]:
         # Within a cluster, compressing a list costs both ends more than it saves.
         return {"Accept": self.accept, "Content-Type": self.content_type, "Accept-Encoding": "identity"}
 
+    def sendable(self) -> bytes | FencedBody | None:
+        """Answer the body as it is to be sent: behind the fence where there is one."""
+        return self.body if self.body is None or self.fence is None else FencedBody(self.body, self.fence)
+
 
 class Api:
     """The API server under one identity.
 
-    `frozen`: writes raise FrozenError; `timeout`: seconds for one answer; `watch_idle`: seconds that a watch may be
-    silent.
+    `frozen`: writes raise FrozenError; `fence`: they raise FencedError while it is closed; `timeout`: seconds for one
+    answer; `watch_idle`: seconds that a watch may be silent.
     """
 
     def __init__(
-        self, connection: Connection, *, frozen: bool = False, timeout: float = 10.0, watch_idle: float = WATCH_IDLE
+        self,
+        connection: Connection,
+        *,
+        frozen: bool = False,
+        fence: Fence | None = None,
+        timeout: float = 10.0,
+        watch_idle: float = WATCH_IDLE,
     ) -> None:
         self._connection = connection
         self._frozen = frozen
+        self.fence = fence
         self._watch_idle = watch_idle
         self._timeout = aiohttp.ClientTimeout(total=timeout)
 
@@ -149,10 +170,12 @@ class Api:
 
     async def create(self, kind: Kind, namespace: str | None, body: Object) -> Object:
         """Create an object and answer it as stored."""
-        self._refuse_when_frozen("create", kind)
+        fence = self._require_writable("create", kind)
         query = {"fieldManager": FIELD_MANAGER}
         path = kind.path(namespace)
-        return await self._send(_Request("create", "POST", kind, path, query, self._timeout, body=orjson.dumps(body)))
+        return await self._send(
+            _Request("create", "POST", kind, path, query, self._timeout, body=orjson.dumps(body), fence=fence)
+        )
 
     async def patch(
         self,
@@ -171,13 +194,15 @@ class Api:
 
         `force` takes fields over from other managers, with PatchType.APPLY only.
         """
-        if not dry_run:
-            self._refuse_when_frozen("patch", kind)
+        fence = None if dry_run else self._require_writable("patch", kind)
         query = _query(fieldManager=field_manager, dryRun="All" if dry_run else None, force="true" if force else None)
-        path = kind.path(namespace, name, subresource)
+        path, data = kind.path(namespace, name, subresource), orjson.dumps(body)
         return await self._send(
             _Request(
-                "patch", "PATCH", kind, path, query, self._timeout, content_type=content_type, body=orjson.dumps(body)
+                *("patch", "PATCH", kind, path, query, self._timeout),
+                content_type=content_type,
+                body=data,
+                fence=fence,
             )
         )
 
@@ -191,15 +216,22 @@ class Api:
         resource_version: str | None = None,
     ) -> None:
         """Delete an object, if it still has that UID and version; ConflictError when it has not."""
-        self._refuse_when_frozen("delete", kind)
+        fence = self._require_writable("delete", kind)
         preconditions = _query(uid=uid, resourceVersion=resource_version)
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         body = orjson.dumps({**options, "preconditions": preconditions})
-        await self._send(_Request("delete", "DELETE", kind, kind.path(namespace, name), {}, self._timeout, body=body))
+        path = kind.path(namespace, name)
+        await self._send(_Request("delete", "DELETE", kind, path, {}, self._timeout, body=body, fence=fence))
 
-    def _refuse_when_frozen(self, verb: str, kind: Kind) -> None:
-        if self._frozen and kind not in _NEVER_FROZEN:
+    def _require_writable(self, verb: str, kind: Kind) -> Fence | None:
+        """Answer the fence that a write must pass again when it is sent; raises FrozenError and FencedError."""
+        if kind in _ALWAYS_SENT:
+            return None
+        if self._frozen:
             raise FrozenError(f"writes are switched off: no {verb} of a {kind.kind}")
+        if self.fence is not None:
+            self.fence.require_open()
+        return self.fence
 
     async def _send(self, request: _Request) -> Object:
         async with self._answer(request) as response:
@@ -215,7 +247,7 @@ class Api:
                     raise await _parse_refusal(request, response)
                 yield response
         except (aiohttp.ClientError, OSError, ConfigException, orjson.JSONDecodeError) as error:
-            raise _unanswered(request, error) from error
+            raise _fenced(error) or _unanswered(request, error) from error
 
     async def _begin(self, request: _Request) -> aiohttp.ClientResponse:
         """Send, and answer as soon as the status is known."""
@@ -225,7 +257,7 @@ class Api:
                 request.method,
                 URL(connection.base + request.path, encoded=True).with_query(dict(request.query)),
                 headers={**request.headers, **await connection.authorization()},
-                data=request.body,
+                data=request.sendable(),
                 timeout=request.timeout,
                 allow_redirects=False,
                 **connection.options,
@@ -264,6 +296,10 @@ async def _parse_refusal(request: _Request, response: aiohttp.ClientResponse) ->
         parse_retry_after(response.headers.get("Retry-After", "")),
         kept_back=about if request.kind == SECRET else None,
     )
+
+
+def _fenced(error: Exception) -> FencedError | None:
+    return error.__cause__ if isinstance(error.__cause__, FencedError) else None
 
 
 def _unanswered(request: _Request, error: Exception) -> BusyError:

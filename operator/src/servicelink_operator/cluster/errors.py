@@ -9,7 +9,8 @@
     ├─ GoneError              410                     the version is too old: list again
     ├─ BusyError              408, 429, 5xx, 0        nothing is wrong with the request: retry, not before `retry_after`
     │  └─ NotServedError      404, not by a Status    the kind is not served (its CRD is gone): retry, revoke nothing
-    └─ FrozenError            0                       writes are switched off: do nothing
+    ├─ FrozenError            0                       writes are switched off: do nothing
+    └─ FencedError            0                       the Lease may be another's by now: do nothing, until it is renewed
 
 Status 0 means that no answer came. A 404 about a kind and one about an object are told apart because the first must
 never be read as "deleted". A message about a Secret is reduced to reason and refusing policy, since the API server and
@@ -79,6 +80,13 @@ class FrozenError(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(0, "Frozen", message)
+
+
+class FencedError(ApiError):
+    """The fence refused a write before anything was sent: another process may lead by now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, "Fenced", message)
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {

@@ -5,13 +5,16 @@ times are local ones without a zone, and it reckons with `time.time()`, so that 
 The rules are client-go's: a candidate measures on its own monotonic clock how long the Lease has not changed, never
 comparing clocks; every write is conditional on the version that was read, so that of two candidates one wins.
 
-Two leaders for a moment are still possible (a leader that is stopped between its check and a write); the rotation
-journal is made for it. Whoever loses the Lease ends its process.
+Whoever loses the Lease ends its process. Until it knows, the fence of its Api holds its writes back: each renewal opens
+it for WRITE_SECONDS, counted from before that renewal was sent, so that it is closed before anybody else can lead, also
+in a process that was stopped meanwhile. What is on its way by then arrives late; what makes that harmless is that
+writes are conditional (docs/decisions/0015-a-fence-on-writes.md).
 """
 
 import asyncio
 import datetime as dt
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +24,7 @@ import structlog
 from servicelink_operator import telemetry
 from servicelink_operator.cluster.api import Api, Object, PatchType
 from servicelink_operator.cluster.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
+from servicelink_operator.cluster.fence import Fence, fence_clock
 from servicelink_operator.cluster.kinds import LEASE
 
 LEASE_SECONDS = 8
@@ -28,6 +32,9 @@ RENEW_DEADLINE = 5.0
 RETRY_SECONDS = 1.0
 # So that a request lost on the way leaves time for another on a new connection.
 ATTEMPT_SECONDS = 2.0
+# For as long may writes be sent after a renewal was: until `hold` gives up, RETRY_SECONDS and RENEW_DEADLINE later. The
+# rest of the Lease is for the last of them to arrive and to be carried out.
+WRITE_SECONDS = 6.0
 
 log = structlog.get_logger("servicelink.lease")
 
@@ -45,18 +52,19 @@ class _Seen:
 
 
 class LeaderElection:
-    """A candidate for the Lease `namespace/name`; `identity` is unique to this process.
+    """A candidate for the Lease `namespace/name`; `identity` is unique to this process, `fence` opens while it leads.
 
     await lease.acquire()      # returns as the leader
     await lease.hold()         # renews, until LeaseLostError
     await lease.release()      # at a graceful end, so that a standby takes over at once
     """
 
-    def __init__(self, api: Api, namespace: str, name: str, identity: str) -> None:
+    def __init__(self, api: Api, namespace: str, name: str, identity: str, *, fence: Fence | None = None) -> None:
         self._api = api
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._fence = fence or Fence()
         self._seen = _Seen("", 0.0)
         # The Lease as we wrote it last; None while we do not hold it.
         self._held: Object | None = None
@@ -71,7 +79,7 @@ class LeaderElection:
         while self._held is None:
             try:
                 async with asyncio.timeout(RENEW_DEADLINE):
-                    self._held = await self._try_acquire()
+                    await self._try_acquire()
             except (ApiError, TimeoutError) as error:
                 log.warning("lease_unreachable", reason=getattr(error, "reason", "Timeout"))
             if self._held is None:
@@ -91,12 +99,14 @@ class LeaderElection:
                 await asyncio.sleep(RETRY_SECONDS)
         except LeaseLostError:
             self._held = None
+            self._fence.close()
             telemetry.LEADER.set(0)
             raise
 
     async def release(self) -> None:
         """Give the Lease back, if held; a failure is only logged, since the Lease then runs out."""
         held, self._held = self._held, None
+        self._fence.close()
         telemetry.LEADER.set(0)
         if held is None:
             return
@@ -106,15 +116,15 @@ class LeaderElection:
         except (ApiError, TimeoutError) as error:
             log.warning("lease_not_released", reason=getattr(error, "reason", "Timeout"))
 
-    async def _try_acquire(self) -> Object | None:
+    async def _try_acquire(self) -> None:
         with suppress(AlreadyExistsError, ConflictError):
             try:
                 found = await self._api.read(LEASE, self._namespace, self._name)
             except NotFoundError:
-                return await self._create()
+                await self._take(self._create())
+                return
             if self._is_free(found):
-                return await self._write(found, self._spec(transitions=_transitions(found) + 1))
-        return None
+                await self._take(self._write(found, self._spec(transitions=_transitions(found) + 1)))
 
     def _is_free(self, found: Object) -> bool:
         spec = found.get("spec") or {}
@@ -138,9 +148,16 @@ class LeaderElection:
     async def _renew_now(self) -> None:
         assert self._held is not None, "acquire comes first"
         try:
-            self._held = await self._write(self._held, {"renewTime": _now()})
+            await self._take(self._write(self._held, {"renewTime": _now()}))
         except (ConflictError, NotFoundError):
-            self._held = await self._write(await self._observe_own(), {"renewTime": _now()})
+            await self._take(self._write(await self._observe_own(), {"renewTime": _now()}))
+
+    async def _take(self, writing: Coroutine[Any, Any, Object]) -> None:
+        """Carry out a write that makes or keeps the Lease ours, and open the fence for as long as that is certain."""
+        # From before it is sent: others count from when they see it, which may be as early as that and no earlier.
+        sent = fence_clock()
+        self._held = await writing
+        self._fence.open_until(sent + WRITE_SECONDS)
 
     async def _observe_own(self) -> Object:
         """Read the Lease again: it changed; perhaps an earlier renewal of ours, whose answer was lost."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from servicelink_operator import telemetry
-from servicelink_operator.cluster.errors import ApiError, ConflictError, FrozenError, NotFoundError
+from servicelink_operator.cluster.errors import ApiError, ConflictError, FencedError, FrozenError, NotFoundError
 from servicelink_operator.reconcile.keys import Key, Writes
 from servicelink_operator.reconcile.queue import WorkQueue
 
@@ -50,6 +50,9 @@ class Loop:
             await self.reconcilers[key.writes].reconcile(key)
         except FrozenError:
             return "frozen"
+        except FencedError:
+            # Renewed in a moment, or this process ends: the task that holds the Lease tells which.
+            return "fenced"
         except (ConflictError, NotFoundError) as error:
             # Somebody was faster; the cache will know in a moment.
             log.debug("reconcile_outdated", key=str(key), reason=error.reason)
