@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import random
 from collections import OrderedDict, deque
+from contextlib import suppress
 
 from servicelink_operator.reconcile.keys import Key
 
@@ -103,10 +104,8 @@ class WorkQueue:
         return key
 
     async def _wait(self) -> None:
-        timeout = None
-        if self._heap:
-            timeout = max(0.0, self._heap[0][0] - asyncio.get_running_loop().time())
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
-        except TimeoutError:
-            return
+        # Not asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes while its event is set: a
+        # leader that lost its Lease would wait for its workers for ever.
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._heap[0][0] if self._heap else None):
+                await self._changed.wait()

@@ -1,0 +1,32 @@
+"""A worker that is told to end ends, whatever it is waiting for at that moment."""
+
+import asyncio
+
+import pytest
+
+from servicelink_operator.reconcile.keys import link_key
+from servicelink_operator.reconcile.queue import WorkQueue
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_worker_that_is_cancelled_while_it_is_woken_ends(steps: int) -> None:
+    """So many steps of the event loop after its key was rung: a worker that goes on keeps a lost leader alive."""
+    queue = WorkQueue()
+
+    async def work() -> None:
+        while True:
+            queue.done(await queue.take())
+
+    queue.add(link_key("shop", "later"), after=60)
+    workers = [asyncio.create_task(work()) for _ in range(2)]
+    await asyncio.wait(workers, timeout=0.01)
+    queue.add(link_key("shop", "now"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    for worker in workers:
+        worker.cancel()
+    _, pending = await asyncio.wait(workers, timeout=1)
+    for worker in pending:
+        worker.cancel()
+
+    assert not pending
