@@ -1,4 +1,4 @@
-"""A worker that is told to end ends, whatever it is waiting for at that moment."""
+"""Keys come again when they may, and a worker that is told to end ends, whatever it is waiting for."""
 
 import asyncio
 
@@ -30,3 +30,15 @@ async def test_a_worker_that_is_cancelled_while_it_is_woken_ends(steps: int) -> 
         worker.cancel()
 
     assert not pending
+
+
+async def test_a_key_that_failed_comes_again_not_before_it_was_asked_to() -> None:
+    """As by the Retry-After of a 429."""
+    queue, clock = WorkQueue(), asyncio.get_running_loop().time
+    queue.add(link_key("shop", "a"))
+    queue.done(await queue.take(), failed=True, pause=0.7)
+    failed = clock()
+
+    await asyncio.wait_for(queue.take(), 5)
+
+    assert 0.7 < clock() - failed < 2

@@ -40,27 +40,28 @@ class Loop:
         while True:
             key = await self.queue.take()
             started = time.monotonic()
-            outcome = await self._reconcile(key)
-            self.queue.done(key, failed=outcome not in ("ok", "frozen"))
+            outcome, pause = await self._reconcile(key)
+            self.queue.done(key, failed=outcome not in ("ok", "frozen"), pause=pause)
             telemetry.RECONCILES.labels(key.writes, outcome).inc()
             telemetry.RECONCILE_SECONDS.labels(key.writes).observe(time.monotonic() - started)
 
-    async def _reconcile(self, key: Key) -> str:
+    async def _reconcile(self, key: Key) -> tuple[str, float]:
+        """Reconcile a key, and answer how it went, and for how many seconds the API server asked to be let alone."""
         try:
             await self.reconcilers[key.writes].reconcile(key)
         except FrozenError:
-            return "frozen"
+            return "frozen", 0.0
         except FencedError:
             # Renewed in a moment, or this process ends: the task that holds the Lease tells which.
-            return "fenced"
+            return "fenced", 0.0
         except (ConflictError, NotFoundError) as error:
             # Somebody was faster; the cache will know in a moment.
             log.debug("reconcile_outdated", key=str(key), reason=error.reason)
-            return "outdated"
+            return "outdated", 0.0
         except ApiError as error:
             log.warning("reconcile_failed", key=str(key), status=error.status, reason=error.reason)
-            return "failed"
+            return "failed", error.retry_after or 0.0
         except Exception:
             log.exception("reconcile_broken", key=str(key))
-            return "broken"
-        return "ok"
+            return "broken", 0.0
+        return "ok", 0.0

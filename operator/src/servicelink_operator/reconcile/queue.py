@@ -57,13 +57,14 @@ class WorkQueue:
             self._changed.clear()
             await self._wait()
 
-    def done(self, key: Key, *, failed: bool = False) -> None:
-        """Say that the work on a key has ended; a failed one comes again with backoff and jitter."""
+    def done(self, key: Key, *, failed: bool = False, pause: float = 0.0) -> None:
+        """Say that the work on a key has ended; a failed one comes again, after backoff and no less than `pause`."""
         self._working.discard(key)
         if failed:
             self._failures[key] = self._failures.get(key, 0) + 1
             longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(self._failures[key], 12))
-            self.add(key, after=random.uniform(longest / 2, longest))  # noqa: S311 (spreads retries)
+            after = max(random.uniform(longest / 2, longest), pause * random.uniform(1, 1.5))  # noqa: S311 (spreads retries)
+            self.add(key, after)
         else:
             self._failures.pop(key, None)
         if key in self._again:
