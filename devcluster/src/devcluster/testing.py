@@ -97,22 +97,37 @@ class ApiCalls:
 def api_calls(client: Client, user: str) -> Iterator[ApiCalls]:
     """Count the calls of `user` that the API server answers while the block runs; the counts are there after it.
 
-    Read from the audit log, between the records of two requests made for this purpose. Needs a cluster with `--audit`.
+    As `audited`.
+    """
+    calls = ApiCalls()
+    with audited(client, user) as events:
+        yield calls
+    for event in events:
+        calls.add(event)
+
+
+@contextmanager
+def audited(client: Client, user: str) -> Iterator[list[dict[str, Any]]]:
+    """Give a list that holds, after the block, what the audit log says of `user`'s calls while it ran, in order.
+
+    Read between the records of two requests made for this purpose, as events of audit.k8s.io/v1. Needs a cluster with
+    `--audit`.
     """
     if not client.cluster.require_record().audit:
         raise DevclusterError(
             f"cluster '{client.cluster.name}' keeps no audit log, so calls cannot be counted",
             mend=f"start it with one: python -m devcluster up --audit --name {client.cluster.name}",
         )
-    calls, begin = ApiCalls(), _mark(client)
-    yield calls
+    events: list[dict[str, Any]] = []
+    begin = _mark(client)
+    yield events
     end = _mark(client)
     inside = False
     with client.cluster.audit_log.open() as log:
         for line in log:
             inside = (inside or begin in line) and end not in line
             if inside and (event := json.loads(line))["user"]["username"] == user:
-                calls.add(event)
+                events.append(event)
 
 
 def _mark(client: Client) -> str:

@@ -8,11 +8,11 @@ import json
 import random
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from snapshot import snapshot
 
 from devcluster.testing import wait_until
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 LINKS, CLIENTS, SERVERS = 200, 20, 20
 UNTOUCHED = 20
-INJECTED = "servicelink.dev/injected"
 Body = dict[str, Any]
 
 
@@ -99,58 +98,6 @@ def settled(shop: "Shop", names: frozenset[str]) -> bool:
     return len(links) == len(names) and ready == names
 
 
-def snapshot(shop: "Shop") -> Body:
-    """Answer all that stands, without what is another's each time: the namespace, keys, UIDs, versions, times."""
-    text = shop.kubectl("get", "slink,secret,configmap,deployment", "--output=json").replace(
-        shop.namespace, "NAMESPACE"
-    )
-    found: Body = {}
-    for body in json.loads(text)["items"]:
-        name = f"{body['kind']}/{body['metadata']['name']}"
-        if name != "ConfigMap/kube-root-ca.crt":
-            found[name] = describe(body)
-    return found
-
-
-def describe(body: Body) -> Body:
-    marks = body["metadata"].get("annotations", {})
-    match body["kind"]:
-        case "ServiceLink":
-            said = [(one["type"], one["status"], one["reason"], one["message"]) for one in body["status"]["conditions"]]
-            return {"conditions": said, "endpoint": body["status"]["endpoint"]}
-        case "Secret":
-            return {"type": body["type"], "keys": sorted(body["data"]), "marks": sorted(marks)}
-        case "ConfigMap":
-            entries = [entry for text in body["data"].values() for entry in json.loads(text)["links"]]
-            return {entry["link"]: (entry["port"], entry["protocol"], len(entry["keys"])) for entry in entries}
-        case _:
-            record = json.loads(marks.get(INJECTED, "{}")).get("parts", {})
-            return {"template": by_name(body["spec"]["template"]["spec"]), "record": sorted(record)}
-
-
-def by_name(pod: Body) -> Body:
-    """Answer a template whose lists are in order: links come in any."""
-    (container,) = pod["containers"]
-    return {
-        "volumes": sorted(json.dumps(one, sort_keys=True) for one in pod.get("volumes", ())),
-        "mounts": sorted(one["mountPath"] for one in container.get("volumeMounts", ())),
-        "variables": sorted((one["name"], one["value"]) for one in container.get("env", ())),
-    }
-
-
-def agreement(shop: "Shop") -> Iterator[str]:
-    """Answer each link whose client's key its server does not know, or knows beside another."""
-    entries: dict[str, Body] = {}
-    for number in range(SERVERS):
-        entries |= shop.entries(f"server-{number:02}")
-    for secret in json.loads(shop.kubectl("get", "secrets", "--output=json"))["items"]:
-        marks = secret["metadata"]["annotations"]
-        keys = entries[f"{shop.namespace}/{secret['metadata']['name']}"]["keys"]
-        held = (marks["servicelink.dev/kid"], marks["servicelink.dev/sha256"])
-        if [(one["kid"], one["sha256"]) for one in keys] != [held]:
-            yield secret["metadata"]["name"]
-
-
 @pytest.mark.timeout(900)
 def test_killed_at_any_moment_it_ends_as_if_it_never_was(
     shops: Any, write: "Writer", product: "Product", request: pytest.FixtureRequest
@@ -189,4 +136,4 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(
     play(calm, story, done)
     wait_until(lambda: settled(calm, story.left), deadline=120)
     wait_until(lambda: snapshot(shop) == snapshot(calm))
-    assert list(agreement(shop)) == []
+    assert shop.disagreements(*(f"server-{number:02}" for number in range(SERVERS))) == []

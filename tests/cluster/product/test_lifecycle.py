@@ -1,7 +1,6 @@
 """The operator's own life: it dies and comes back, another stands by, it is frozen, and it never reads Secrets."""
 
 import json
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from devcluster.testing import api_calls, wait_until
@@ -13,10 +12,6 @@ if TYPE_CHECKING:
 LINK = "checkout-to-notification"
 USER = "system:serviceaccount:servicelink-system:servicelink"
 KINDS = "slink,servicelinkpolicy,secret,configmap,deployment"
-
-
-def leads(operator: "Operator") -> bool:
-    return "lease: leading" in operator.readiness()[1]
 
 
 def versions(shop: "Shop") -> dict[str, str]:
@@ -36,7 +31,7 @@ def test_an_operator_that_dies_and_comes_back_writes_nothing(
     operator.kill()
     with api_calls(product.admin, USER) as calls:
         reborn = product.start()
-        wait_until(lambda: leads(reborn))
+        wait_until(reborn.leads)
         shop.kubectl("label", "slink", LINK, "seen=true")
         wait_until(lambda: "reconciling" in reborn.log.read_text() and reconciled(reborn, 'key="link"') >= 2)
     after = versions(shop)
@@ -50,37 +45,30 @@ def test_an_operator_that_dies_and_comes_back_writes_nothing(
     assert calls.counted[("list", "servicelinks")] >= 1 or calls.counted[("watch", "servicelinks")] >= 1
 
 
-def metric(operator: "Operator", name: str, which: str = "") -> float:
-    """Answer the sum of a metric's series, or of those with such a label."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and which in line)
-
-
 def reconciled(operator: "Operator", which: str = "") -> float:
-    return metric(operator, "servicelink_reconcile_total", which)
+    return operator.metric("servicelink_reconcile_total", which)
 
 
 def test_metrics_count_links_by_their_condition_ready(shop: "Shop", write: "Writer", product: "Product") -> None:
     (running,) = [one for one in product.started if one.process.poll() is None]
     counts = ('ready="True"', 'ready="Unknown"')
-    before = [metric(running, "servicelink_links", which) for which in counts]
+    before = [running.metric("servicelink_links", which) for which in counts]
 
     shop.apply(write.workload(), write.service(), write.link(), write.link("typo", server="name: notifications"))
     shop.settle(LINK)
     shop.says("typo", "Ready", "Unknown", "ServerNotFound")
 
-    after = [metric(running, "servicelink_links", which) for which in counts]
+    after = [running.metric("servicelink_links", which) for which in counts]
     assert [new - old for old, new in zip(before, after, strict=True)] == [1, 1]
 
 
 def test_a_standby_takes_over_at_once_when_the_leader_ends(shop: "Shop", write: "Writer", product: "Product") -> None:
     leader = next(one for one in product.started if one.process.poll() is None)
     standby = product.start()
-    wait_until(lambda: "lease: standby" in standby.readiness()[1] and standby.is_ready())
+    wait_until(standby.stands_by)
 
     assert leader.stop() == 0
-    wait_until(lambda: leads(standby), deadline=5)
+    wait_until(standby.leads, deadline=5)
     shop.apply(write.workload(), write.service(), write.link())
     shop.settle(LINK)
 
@@ -89,7 +77,7 @@ def test_a_frozen_operator_writes_nothing(shop: "Shop", write: "Writer", product
     for running in product.started:
         running.kill()
     frozen = product.start("--freeze=true")
-    wait_until(lambda: leads(frozen))
+    wait_until(frozen.leads)
 
     with api_calls(product.admin, USER) as calls:
         shop.apply(write.workload(), write.service(), write.link())
@@ -99,7 +87,7 @@ def test_a_frozen_operator_writes_nothing(shop: "Shop", write: "Writer", product
     assert "status" not in shop.read("slink", LINK) or not shop.conditions(LINK)
     frozen.kill()
     thawed = product.start()
-    wait_until(lambda: leads(thawed))
+    wait_until(thawed.leads)
     shop.settle(LINK)
 
 
@@ -139,7 +127,7 @@ def test_everything_can_be_taken_out_again(shop: "Shop", write: "Writer", produc
     marks = shop.read("deployment", "checkout")["metadata"]
     assert not [key for key in {**marks["annotations"], **marks.get("labels", {})} if "servicelink.dev" in key]
     back = product.start()
-    wait_until(lambda: leads(back))
+    wait_until(back.leads)
 
 
 def test_every_setting_that_is_wrong_is_told_at_once(product: "Product") -> None:
