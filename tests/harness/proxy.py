@@ -23,11 +23,11 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class _Link:
-    """One connection: its two ends, and a gate through which bytes go while it is open."""
+    """One connection: its two ends, and a gate each way through which bytes go while it is open."""
 
     def __init__(self, ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter | None]) -> None:
         self.ends = ends
-        self.gate = asyncio.Event()
+        self.there, self.back = asyncio.Event(), asyncio.Event()
 
     def reset(self) -> None:
         """End it at both ends, as a host does that was restarted."""
@@ -61,6 +61,11 @@ class Proxy:
         address = urlsplit(_cluster(yaml.safe_load(kubeconfig.read_text()))["server"])
         return cls(address.hostname or "", address.port or 443)
 
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return len(self._links)
+
     def write_kubeconfig(self, kubeconfig: Path, path: Path) -> Path:
         """Write a kubeconfig to `path` that leads through the line, else like the given one; answer `path`."""
         config = yaml.safe_load(kubeconfig.read_text())
@@ -80,6 +85,10 @@ class Proxy:
     def hang(self, *, new: bool = True) -> None:
         """Let nothing through on the connections that there are, nor on new ones if `new`; what is sent is held."""
         self._call(lambda: self._hang(new))
+
+    def hold(self) -> None:
+        """Hold what is sent, on all connections; what is answered to what was sent before comes through."""
+        self._call(self._hold)
 
     def cut(self) -> None:
         """Reset the connections that there are, with what is held on them; new ones fare as before."""
@@ -113,7 +122,8 @@ class Proxy:
     def _mend(self) -> None:
         self._refuses = self._hangs = False
         for link in self._links:
-            link.gate.set()
+            link.there.set()
+            link.back.set()
 
     def _refuse(self) -> None:
         self._refuses = True
@@ -122,7 +132,13 @@ class Proxy:
     def _hang(self, new: bool) -> None:  # noqa: FBT001 (the public method takes it by keyword)
         self._refuses, self._hangs = False, new
         for link in self._links:
-            link.gate.clear()
+            link.there.clear()
+            link.back.clear()
+
+    def _hold(self) -> None:
+        self._refuses, self._hangs = False, True
+        for link in self._links:
+            link.there.clear()
 
     def _cut(self) -> None:
         for link in tuple(self._links):
@@ -148,21 +164,24 @@ class Proxy:
             return
         link = _Link((writer, sink))
         if not self._hangs:
-            link.gate.set()
+            link.there.set()
+            link.back.set()
         self._links.add(link)
-        for pump in (self._pump(reader, sink, link), self._pump(source, writer, link)):
-            task = self._loop.create_task(pump)
+        for gate, ends in ((link.there, (reader, sink)), (link.back, (source, writer))):
+            task = self._loop.create_task(self._pump(link, gate, *ends))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, link: _Link) -> None:
+    async def _pump(
+        self, link: _Link, gate: asyncio.Event, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
         """Carry bytes one way until that end closes; what it had sent before still arrives, however late."""
         with suppress(ConnectionError):
             while data := await source.read(65536):
-                await link.gate.wait()
+                await gate.wait()
                 sink.write(data)
                 await sink.drain()
-            await link.gate.wait()
+            await gate.wait()
         self._links.discard(link)
         sink.close()
 
