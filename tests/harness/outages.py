@@ -1,0 +1,99 @@
+"""Outages of the API server itself, and of what it remembers."""
+
+import base64
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from devcluster import processes
+from devcluster.cluster import Cluster
+from devcluster.testing import Client, wait_until
+
+API_SERVER, CONTROLLERS = "kube-apiserver", "kube-controller-manager"
+_START = """
+import pathlib, sys
+from devcluster import processes
+processes.start(pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+"""
+
+
+@contextmanager
+def api_server_gone(admin: Client) -> Iterator[None]:
+    """Kill the API server, and start it again after the block; connections are refused meanwhile."""
+    running = processes.components(admin.cluster.folder)[API_SERVER]
+    words = running.cmdline()
+    with _held(_flag(words, "bind-address"), int(_flag(words, "secure-port"))):
+        _kill(running)
+        yield
+        _start(admin.cluster, API_SERVER, words)
+        wait_until(lambda: admin.kubectl("get", "--raw=/readyz"), deadline=90)
+
+
+def restart_controllers(admin: Client) -> None:
+    """Start the controller manager anew, as it would by itself when it cannot renew its own Lease any more."""
+    running = processes.components(admin.cluster.folder)[CONTROLLERS]
+    words = running.cmdline()
+    with _held(_flag(words, "bind-address"), int(_flag(words, "secure-port"))):
+        _kill(running)
+        _start(admin.cluster, CONTROLLERS, words)
+
+
+def forget_history(admin: Client) -> None:
+    """Have etcd and the API server forget every version but the newest, so that older watches are told 410."""
+    words = processes.components(admin.cluster.folder)[API_SERVER].cmdline()
+    etcd = _flag(words, "etcd-servers")
+    newest = _ask_etcd(admin.cluster, etcd, "range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"]
+    _ask_etcd(admin.cluster, etcd, "compaction", {"revision": newest, "physical": True})
+    # What its watch cache remembers goes with the process.
+    with api_server_gone(admin):
+        pass
+
+
+def _ask_etcd(cluster: Cluster, address: str, call: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Call etcd by its JSON gateway (https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway)."""
+    pki, where = cluster.folder / "pki", urlsplit(address)
+    context = ssl.create_default_context(cafile=str(pki / "etcd-ca.crt"))
+    context.load_cert_chain(pki / "etcd-client.crt", pki / "etcd-client.key")
+    connection = http.client.HTTPSConnection(where.hostname or "", where.port, context=context, timeout=10)
+    try:
+        connection.request("POST", f"/v3/kv/{call}", json.dumps(body))
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        assert answer.status == http.client.OK, said
+        found: dict[str, Any] = json.loads(said)
+        return found
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _held(host: str, port: int) -> Iterator[None]:
+    """Keep a port for whoever comes back to it, as `devcluster.ports` does; connections to it are refused."""
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keeper.bind((host, port))
+        yield
+
+
+def _start(cluster: Cluster, component: str, words: list[str]) -> None:
+    """Start a component by a process of its own, as `devcluster up` does: it must not be a child of this one."""
+    subprocess.run([sys.executable, "-c", _START, cluster.folder, component, *words], check=True)
+
+
+def _kill(process: psutil.Process) -> None:
+    process.kill()
+    # It is no child of ours: whoever adopted it takes it off the table.
+    psutil.wait_procs([process], timeout=10)
+
+
+def _flag(words: list[str], name: str) -> str:
+    return next(word for word in words if word.startswith(f"--{name}=")).partition("=")[2]
