@@ -29,22 +29,20 @@ processes.start(pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
 @contextmanager
 def api_server_gone(admin: Client) -> Iterator[None]:
     """Kill the API server, and start it again after the block; connections are refused meanwhile."""
-    running = processes.components(admin.cluster.folder)[API_SERVER]
-    words = running.cmdline()
-    with _held(_flag(words, "bind-address"), int(_flag(words, "secure-port"))):
-        _kill(running)
+    with _gone(admin.cluster, API_SERVER):
         yield
-        _start(admin.cluster, API_SERVER, words)
-        wait_until(lambda: admin.kubectl("get", "--raw=/readyz"), deadline=90)
+    wait_until(lambda: admin.kubectl("get", "--raw=/readyz"), deadline=90)
 
 
-def restart_controllers(admin: Client) -> None:
-    """Start the controller manager anew, as it would by itself when it cannot renew its own Lease any more."""
-    running = processes.components(admin.cluster.folder)[CONTROLLERS]
-    words = running.cmdline()
-    with _held(_flag(words, "bind-address"), int(_flag(words, "secure-port"))):
-        _kill(running)
-        _start(admin.cluster, CONTROLLERS, words)
+@contextmanager
+def control_plane_gone(admin: Client) -> Iterator[None]:
+    """Kill the API server and those that end by themselves without it, and start all again after the block.
+
+    A controller manager cannot renew its own Lease then, and ends (the development cluster's has none). One that stayed
+    might take nodes, whose news it had no way to hear, for silent, and their Pods off the Services.
+    """
+    with _gone(admin.cluster, CONTROLLERS), api_server_gone(admin):
+        yield
 
 
 def forget_history(admin: Client) -> None:
@@ -76,6 +74,18 @@ def _ask_etcd(cluster: Cluster, address: str, call: str, body: dict[str, Any]) -
 
 
 @contextmanager
+def _gone(cluster: Cluster, component: str) -> Iterator[None]:
+    running = processes.components(cluster.folder)[component]
+    words = running.cmdline()
+    with _held(_flag(words, "bind-address"), int(_flag(words, "secure-port"))):
+        running.kill()
+        # It is no child of ours: whoever adopted it takes it off the table.
+        psutil.wait_procs([running], timeout=10)
+        yield
+        _start(cluster, component, words)
+
+
+@contextmanager
 def _held(host: str, port: int) -> Iterator[None]:
     """Keep a port for whoever comes back to it, as `devcluster.ports` does; connections to it are refused."""
     with socket.socket() as keeper:
@@ -87,12 +97,6 @@ def _held(host: str, port: int) -> Iterator[None]:
 def _start(cluster: Cluster, component: str, words: list[str]) -> None:
     """Start a component by a process of its own, as `devcluster up` does: it must not be a child of this one."""
     subprocess.run([sys.executable, "-c", _START, cluster.folder, component, *words], check=True)
-
-
-def _kill(process: psutil.Process) -> None:
-    process.kill()
-    # It is no child of ours: whoever adopted it takes it off the table.
-    psutil.wait_procs([process], timeout=10)
 
 
 def _flag(words: list[str], name: str) -> str:
