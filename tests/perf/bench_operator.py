@@ -1,6 +1,6 @@
 """What links cost: API calls, CPU, time, memory; beside a bare client that makes the same writes on the same server.
 
-Usage: bench_operator.py [--links N ...] [--large N] [--idle SECONDS]
+Usage: bench_operator.py [--links N ...] [--large N] [--idle SECONDS] [--takeovers N]
 
 Links are spread over 100 servers and 100 clients of one namespace. Calls are counted in the API server's audit log, for
 the operator's ServiceAccount; those of Leases and dry runs are left out. Prints a table, and keeps it and the figures
@@ -28,6 +28,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
 from installation import USER, Operator, Product, install
+from takeover import measure_takeover
 
 from devcluster.processes import components
 from devcluster.testing import api_calls, wait_until
@@ -38,8 +39,9 @@ from servicelink_operator.cluster.kinds import CONFIG_MAP, SECRET, SERVICE, SERV
 PROOF = Path(__file__).parents[2] / "docs" / "proof"
 SPREAD = 100
 AT_A_TIME = 32
+_PACE = ("--rollout-pause=0s", "--rollouts-at-a-time=0")
 FLAGS = (
-    *("--leader-elect=false", "--rollout-pause=0s", "--rollouts-at-a-time=0"),
+    *("--leader-elect=false", *_PACE),
     *("--max-links-per-namespace=100000", "--max-rules-per-namespace=100000", "--max-bytes-per-namespace=100000000"),
 )
 # How links come: a title, the policy's mode, spec.binding.inject, and the most mutating calls per link.
@@ -360,6 +362,15 @@ async def measure_restart(bench: Bench, operator: Operator, links: int) -> Opera
     return reborn
 
 
+async def measure_takeovers(bench: Bench, times: int) -> None:
+    """Measure how long a killed leader's work waits for the standby."""
+    takeovers = [await asyncio.to_thread(measure_takeover, bench.product, *_PACE) for _ in range(times)]
+    seconds = [takeover.seconds for takeover, _ in takeovers]
+    bench.add(f"{times} killed leaders, until the standby writes: the longest", max(seconds), " s")
+    bench.add(f"{times} killed leaders: most keys of one link", max(keys for _, keys in takeovers), at_most=1)
+    bench.add(f"{times} killed leaders: their late writes", sum(len(one.late) for one, _ in takeovers), at_most=0)
+
+
 def settled(process: psutil.Process) -> bool:
     """Answer whether a process is idle."""
     return process.cpu_percent(interval=1.0) < 5
@@ -398,6 +409,7 @@ async def measure(product: Product, chosen: argparse.Namespace) -> list[Row]:
         bench.add(f"{links} links, live: memory", memory, " MiB", at_most=200)
     reborn = await measure_restart(bench, operator, links)
     reborn.kill()
+    await measure_takeovers(bench, chosen.takeovers)
     for twin in bench.twins:
         await measure_twin(bench, twin)
     await bench.api.close()
@@ -425,6 +437,7 @@ def main() -> int:
     parser.add_argument("--links", type=int, nargs="*", default=[300, 1000], help="how many links come at once")
     parser.add_argument("--large", type=int, default=0, help="how many links there are for memory and a cold start")
     parser.add_argument("--idle", type=int, default=300, help="for how many seconds nothing happens")
+    parser.add_argument("--takeovers", type=int, default=3, help="how often a leader is killed")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, install(Path(folder)) as product:
         rows = asyncio.run(measure(product, chosen))
