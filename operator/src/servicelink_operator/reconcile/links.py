@@ -169,6 +169,8 @@ class LinkReconciler:
         )
         with self.bells.muted(key):
             self.world.links.store(answer)
+        if not settlement.final:
+            memory.told(uid, generation, asyncio.get_running_loop().time())
 
     def _tell(self, key: Key, uid: str, status: dict[str, Any]) -> None:
         """Leave a line when consent is refused, and ring the policies that count their links."""

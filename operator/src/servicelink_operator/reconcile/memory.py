@@ -81,6 +81,10 @@ class Memory:
         self._unsettled[uid] = (generation, since)
         return max(0.0, since + STATUS_PATIENCE - now)
 
+    def told(self, uid: str, generation: int, now: float) -> None:
+        """Remember that a status without an outcome was written; the next one has time again."""
+        self._unsettled[uid] = (generation, now)
+
     def settled(self, uid: str) -> None:
         """Remember that a link has its outcome."""
         self._unsettled.pop(uid, None)
