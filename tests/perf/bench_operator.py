@@ -314,7 +314,7 @@ def calm(bench: Bench) -> bool:
     while time.monotonic() < deadline:
         with log.open() as lines:
             lines.seek(size)
-            if any(f'"{USER}"' in line and '"verb":"patch"' in line for line in lines):
+            if any(f'"{USER}"' in line and '"verb":"patch"' in line and "dryRun=" not in line for line in lines):
                 return False
         time.sleep(0.2)
     return True
