@@ -154,36 +154,47 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked += 1
-        if self._refuses:
-            _Link((writer, None)).reset()
-            return
         try:
             source, sink = await asyncio.open_connection(*self._target)
         except OSError:
             _Link((writer, None)).reset()
             return
         link = _Link((writer, sink))
+        # Looked at only now, since it may have changed while the other end was connected.
+        if self._refuses:
+            link.reset()
+            return
         if not self._hangs:
             link.there.set()
             link.back.set()
-        self._links.add(link)
-        for gate, ends in ((link.there, (reader, sink)), (link.back, (source, writer))):
-            task = self._loop.create_task(self._pump(link, gate, *ends))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = self._loop.create_task(self._carry(link, reader, source))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _pump(
-        self, link: _Link, gate: asyncio.Event, source: asyncio.StreamReader, sink: asyncio.StreamWriter
-    ) -> None:
-        """Carry bytes one way until that end closes; what it had sent before still arrives, however late."""
-        with suppress(ConnectionError):
-            while data := await source.read(65536):
-                await gate.wait()
-                sink.write(data)
-                await sink.drain()
+    async def _carry(self, link: _Link, reader: asyncio.StreamReader, source: asyncio.StreamReader) -> None:
+        """Carry bytes both ways until both ends are closed."""
+        writer, sink = link.ends
+        assert sink is not None
+        self._links.add(link)
+        try:
+            await asyncio.gather(_pump(link.there, reader, sink), _pump(link.back, source, writer))
+        finally:
+            self._links.discard(link)
+            link.reset()
+            for end in (writer, sink):
+                with suppress(OSError):
+                    await end.wait_closed()
+
+
+async def _pump(gate: asyncio.Event, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until that end closes; what it had sent before still arrives, however late."""
+    with suppress(ConnectionError):
+        while data := await source.read(65536):
             await gate.wait()
-        self._links.discard(link)
-        sink.close()
+            sink.write(data)
+            await sink.drain()
+        await gate.wait()
+    sink.close()
 
 
 def _cluster(config: dict[str, Any]) -> dict[str, Any]:
