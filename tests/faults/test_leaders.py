@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from audit import count_issued
+from audit import count_issued, wait_issued
 from installation import USER, Operator, Product
 from shop import Shop, Writer
 from snapshot import snapshot
@@ -88,8 +88,7 @@ class Replicas:
         self.users.crowd(CROWD)
         before = log.stat().st_size
         self.leader.resume()
-        while count_issued(log, before) < CROWD // 10:
-            assert self.leader.process.poll() is None
+        wait_issued(log, before, CROWD // 10)
         lose()
         lost_at = dt.datetime.now(dt.UTC)
         assert count_issued(log, before) < CROWD, "it had done its work before it was lost"

@@ -5,19 +5,17 @@ Requests are counted where they arrive: at the line to the API server while that
 
 import json
 import math
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from audit import count_issued, parse_calls
+from audit import count_issued, parse_calls, wait_issued
 from installation import USER, Product
-from outages import API_SERVER, api_server_gone
+from outages import api_server_gone, api_server_hangs
 from shop import Shop, Writer
 
-from devcluster import processes
 from devcluster.testing import Client, CommandFailedError, audited, wait_until
 
 ALONE = "--leader-elect=false"
@@ -71,17 +69,6 @@ def let_pass(seconds: float) -> None:
     wait_until(lambda: time.monotonic() > until, deadline=seconds + 10)
 
 
-@contextmanager
-def api_server_hangs(admin: Client) -> Iterator[None]:
-    """Stop the API server: what is sent to it waits, and is carried out after the block."""
-    process = processes.components(admin.cluster.folder)[API_SERVER]
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
-
-
 @pytest.fixture(params=[api_server_gone, api_server_hangs])
 def outage(request: pytest.FixtureRequest, product: Product) -> AbstractContextManager[None]:
     """The API server is gone, or hangs, while the block runs."""
@@ -102,7 +89,7 @@ def test_an_api_server_that_goes_in_the_middle_of_the_work_and_comes_back_is_not
         stocked.create(*write_links(new))
         before, asked = log.stat().st_size, line.asked
         operator.resume()
-        wait_until(lambda: count_issued(log, before) > 0)
+        wait_issued(log, before, 1)
         with outage:
             assert count_issued(log, before) < LINKS, "it had done its work before the API server went"
             let_pass(seconds)

@@ -1,6 +1,7 @@
 """What the API server wrote down of calls: which replica made each, what it could change, and when it came."""
 
 import datetime as dt
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,13 @@ def count_issued(log: Path, since: int) -> int:
     with log.open() as lines:
         lines.seek(since)
         return sum('"verb":"create"' in line and '"resource":"secrets"' in line for line in lines)
+
+
+def wait_issued(log: Path, since: int, count: int) -> None:
+    """Wait until so many were, and return that moment: what is to happen in the middle of it has no time to lose."""
+    until = time.monotonic() + 30
+    while count_issued(log, since) < count:
+        assert time.monotonic() < until, "no operator issues anything"
 
 
 def acquired_at(calls: Iterable[Call], identity: str) -> dt.datetime:

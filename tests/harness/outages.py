@@ -3,12 +3,14 @@
 import base64
 import http.client
 import json
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,12 +28,51 @@ processes.start(pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
 """
 
 
-@contextmanager
-def api_server_gone(admin: Client) -> Iterator[None]:
-    """Kill the API server, and start it again after the block; connections are refused meanwhile."""
-    with _gone(admin.cluster, API_SERVER):
-        yield
-    wait_until(lambda: admin.kubectl("get", "--raw=/readyz"), deadline=90)
+@dataclass(frozen=True, slots=True)
+class _Component:
+    """A component that runs: its process, and the words that start it."""
+
+    cluster: Cluster
+    name: str
+    process: psutil.Process
+    words: list[str]
+
+    @classmethod
+    def find(cls, cluster: Cluster, name: str) -> "_Component":
+        """Find it among all processes, which takes a moment."""
+        process = processes.components(cluster.folder)[name]
+        return cls(cluster, name, process, process.cmdline())
+
+    def flag(self, name: str) -> str:
+        """Answer what it was told by a flag."""
+        return next(word for word in self.words if word.startswith(f"--{name}=")).partition("=")[2]
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Kill it, and start it again after the block."""
+        with _held(self.flag("bind-address"), int(self.flag("secure-port"))):
+            self.process.kill()
+            # It is no child of ours: whoever adopted it takes it off the table.
+            psutil.wait_procs([self.process], timeout=10)
+            try:
+                yield
+            finally:
+                # By a process of its own, as `devcluster up` does: it must not be a child of this one.
+                start = [sys.executable, "-c", _START, str(self.cluster.folder), self.name, *self.words]
+                subprocess.run(start, check=True)
+
+
+def api_server_gone(admin: Client) -> AbstractContextManager[None]:
+    """Kill the API server, and start it again after the block; connections are refused meanwhile.
+
+    It is looked up with this call, so that it goes the moment that the block begins.
+    """
+    return _gone(admin, _Component.find(admin.cluster, API_SERVER))
+
+
+def api_server_hangs(admin: Client) -> AbstractContextManager[None]:
+    """Stop the API server: what is sent to it waits, and is carried out after the block. As `api_server_gone`."""
+    return _stopped(_Component.find(admin.cluster, API_SERVER))
 
 
 @contextmanager
@@ -41,14 +82,13 @@ def control_plane_gone(admin: Client) -> Iterator[None]:
     A controller manager cannot renew its own Lease then, and ends (the development cluster's has none). One that stayed
     might take nodes, whose news it had no way to hear, for silent, and their Pods off the Services.
     """
-    with _gone(admin.cluster, CONTROLLERS), api_server_gone(admin):
+    with _Component.find(admin.cluster, CONTROLLERS).gone(), api_server_gone(admin):
         yield
 
 
 def forget_history(admin: Client) -> None:
     """Have etcd and the API server forget every version but the newest, so that older watches are told 410."""
-    words = processes.components(admin.cluster.folder)[API_SERVER].cmdline()
-    etcd = _flag(words, "etcd-servers")
+    etcd = _Component.find(admin.cluster, API_SERVER).flag("etcd-servers")
     newest = _ask_etcd(admin.cluster, etcd, "range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"]
     _ask_etcd(admin.cluster, etcd, "compaction", {"revision": newest, "physical": True})
     # What its watch cache remembers goes with the process.
@@ -74,15 +114,21 @@ def _ask_etcd(cluster: Cluster, address: str, call: str, body: dict[str, Any]) -
 
 
 @contextmanager
-def _gone(cluster: Cluster, component: str) -> Iterator[None]:
-    running = processes.components(cluster.folder)[component]
-    words = running.cmdline()
-    with _held(_flag(words, "bind-address"), int(_flag(words, "secure-port"))):
-        running.kill()
-        # It is no child of ours: whoever adopted it takes it off the table.
-        psutil.wait_procs([running], timeout=10)
+def _gone(admin: Client, api_server: _Component) -> Iterator[None]:
+    try:
+        with api_server.gone():
+            yield
+    finally:
+        wait_until(lambda: admin.kubectl("get", "--raw=/readyz"), deadline=90)
+
+
+@contextmanager
+def _stopped(component: _Component) -> Iterator[None]:
+    component.process.send_signal(signal.SIGSTOP)
+    try:
         yield
-        _start(cluster, component, words)
+    finally:
+        component.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -92,12 +138,3 @@ def _held(host: str, port: int) -> Iterator[None]:
         keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         keeper.bind((host, port))
         yield
-
-
-def _start(cluster: Cluster, component: str, words: list[str]) -> None:
-    """Start a component by a process of its own, as `devcluster up` does: it must not be a child of this one."""
-    subprocess.run([sys.executable, "-c", _START, cluster.folder, component, *words], check=True)
-
-
-def _flag(words: list[str], name: str) -> str:
-    return next(word for word in words if word.startswith(f"--{name}=")).partition("=")[2]
