@@ -1,6 +1,7 @@
 """The operator's own life: it dies and comes back, another stands by, it is frozen, and it never reads Secrets."""
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from devcluster.testing import api_calls, wait_until
@@ -89,6 +90,28 @@ def test_a_frozen_operator_writes_nothing(shop: "Shop", write: "Writer", product
     thawed = product.start()
     wait_until(thawed.leads)
     shop.settle(LINK)
+
+
+def test_a_link_that_waits_is_looked_at_once_a_round(shop: "Shop", write: "Writer", product: "Product") -> None:
+    """There is no Secret to read back: a round that stayed due would cost a reconcile every second, for ever."""
+    for running in product.started:
+        running.kill()
+    every = 3
+    alone = product.start(f"--secret-check-interval={every}s", f"--watch-namespaces={shop.namespace}")
+    wait_until(alone.leads)
+    shop.apply(write.workload(), write.link(server="name: nobody"))
+    shop.says(LINK, "Ready", "Unknown", "ServerNotFound")
+    # What rings when the link is new is over by then.
+    wait_until(lambda: reconciled(alone, 'key="link"') >= 5)
+
+    began, seen = time.monotonic(), reconciled(alone, 'key="link"')
+    wait_until(lambda: reconciled(alone, 'key="link"') >= seen + 3)
+    lasted = time.monotonic() - began
+    alone.kill()
+    wait_until(product.start().leads)
+
+    # Two rounds from the first of them to the third.
+    assert lasted >= 2 * every - 0.5
 
 
 def test_secrets_are_never_listed_watched_or_got(shop: "Shop", write: "Writer", product: "Product") -> None:

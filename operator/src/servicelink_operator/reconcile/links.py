@@ -125,15 +125,17 @@ class LinkReconciler:
             # After a start the first round is spread over its whole time.
             memory.read_at[link.uid] = now - self.check_every * random.random()  # noqa: S311 (spreads load)
         due = memory.read_at[link.uid] + self.check_every
-        if now >= due and isinstance(self.world.secret_of(link), BindingFacts):
-            await self.budget.take()
-            read = await observe_binding(self.api, link)
-            if isinstance(read, BindingFacts) and isinstance(view, BindingFacts) and read.kid == view.kid:
-                read = replace(read, kid_secret=view.kid_secret)
-            memory.secrets[link.uid] = read
+        if now >= due:
+            # Also where there is no Secret to read: a round that stays due would come again every second.
+            if isinstance(self.world.secret_of(link), BindingFacts):
+                await self.budget.take()
+                read = await observe_binding(self.api, link)
+                if isinstance(read, BindingFacts) and isinstance(view, BindingFacts) and read.kid == view.kid:
+                    read = replace(read, kid_secret=view.kid_secret)
+                memory.secrets[link.uid] = read
             memory.read_at[link.uid] = now
             due = now + self.check_every
-        self.bells.ring(link_key(link.namespace, link.name), after=max(1.0, (due - now).total_seconds()))
+        self.bells.ring(link_key(link.namespace, link.name), after=(due - now).total_seconds())
 
     async def _settle_invalid(self, key: Key, link: Invalid) -> None:
         settlement = settle_invalid(link.generation, link.problems, self._status_of(key), _now())
