@@ -17,28 +17,24 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
+from bare import Writes, make_writes
 from installation import USER, Operator, Product, install
+from load import Body, burst, link, prepare, watching
 from takeover import measure_takeover
 
 from devcluster.processes import components
 from devcluster.testing import api_calls, wait_until
-from servicelink_operator.cluster.api import Api, PatchType
-from servicelink_operator.cluster.informers import Informer
-from servicelink_operator.cluster.kinds import CONFIG_MAP, SECRET, SERVICE, SERVICE_LINK, SERVICE_LINK_POLICY, WORKLOADS
+from servicelink_operator.cluster.api import Api
+from servicelink_operator.cluster.kinds import SECRET, SERVICE_LINK
 
 PROOF = Path(__file__).parents[2] / "docs" / "proof"
-SPREAD = 100
-AT_A_TIME = 32
 _PACE = ("--rollout-pause=0s", "--rollouts-at-a-time=0")
 FLAGS = (
     *("--leader-elect=false", *_PACE),
@@ -51,7 +47,6 @@ WAYS = (
     ("enforced", "Enforce", "None", 5.0),
     ("enforced, with rollouts", "Enforce", "Patch", 6.0),
 )
-Body = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -66,18 +61,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """What a bare client is to do as well: so many links, their statuses, and writes that links share.
-
-    `rate` is what the operator reached in links a second, `cpu` its milliseconds per link.
-    """
+    """What a bare client is to do as well; the operator reached `rate` links a second with `cpu` ms each."""
 
     what: str
-    links: int
     rate: float
     cpu: float
-    statuses: int
-    verifiers: int
-    workloads: int
+    writes: Writes
 
 
 @dataclass(slots=True)
@@ -119,177 +108,26 @@ def _seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-async def each(things: Iterable[Any], work: Callable[[Any], Awaitable[Any]]) -> None:
-    """Work on all things, some at a time."""
-    gate = asyncio.Semaphore(AT_A_TIME)
-
-    async def one(thing: Any) -> None:
-        async with gate:
-            await work(thing)
-
-    await asyncio.gather(*map(one, things))
-
-
-def workload(name: str) -> Body:
-    labels = {"app": name}
-    pod = {"containers": [{"name": "app", "image": "a"}]}
-    template = {"metadata": {"labels": labels}, "spec": pod}
-    # No Pod ever runs here, and that a rollout has failed would be a change of status ten minutes later.
-    patience = {"progressDeadlineSeconds": 1_000_000}
-    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template, **patience}}
-
-
-def service(name: str) -> Body:
-    spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}
-    return {"metadata": {"name": name}, "spec": spec}
-
-
-def link(number: int, inject: str) -> Body:
-    spec = {
-        "client": {"kind": "Deployment", "name": f"client-{number % SPREAD}"},
-        "server": {"name": f"server-{number * 7 % SPREAD}"},
-        "protocol": "REST",
-        "binding": {"envPrefix": f"L{number}", "inject": inject},
-    }
-    head = {"apiVersion": SERVICE_LINK.api_version, "kind": SERVICE_LINK.kind}
-    return {**head, "metadata": {"name": f"link-{number}"}, "spec": spec}
-
-
-async def prepare(bench: Bench, namespace: str, mode: str | None) -> None:
-    """Make the namespace, its clients and servers, and a policy over all of them."""
-    bench.product.admin.kubectl("create", "namespace", namespace)
-    names = range(SPREAD)
-    await each(names, lambda n: bench.api.create(WORKLOADS["Deployment"], namespace, workload(f"client-{n}")))
-    await each(names, lambda n: bench.api.create(SERVICE, namespace, service(f"server-{n}")))
-    if mode is not None:
-        head = {"apiVersion": SERVICE_LINK_POLICY.api_version, "kind": SERVICE_LINK_POLICY.kind}
-        policy = {**head, "metadata": {"name": "all"}, "spec": {"services": ["*"], "mode": mode}}
-        await bench.api.create(SERVICE_LINK_POLICY, namespace, policy)
-
-
-@asynccontextmanager
-async def watching(bench: Bench, kind: Any, namespace: str, seen: Callable[[Body], None]) -> AsyncIterator[None]:
-    """Call `seen` for every object of a kind that comes or changes."""
-    watch = Informer(
-        bench.api, kind, namespace=namespace, on_change=lambda _kind, _old, new: seen(new) if new is not None else None
-    )
-    task = asyncio.create_task(watch.run())
-    await watch.wait_synced()
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-def is_ready(body: Body) -> bool:
-    conditions = body.get("status", {}).get("conditions", ())
-    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
-
-
-async def burst(bench: Bench, namespace: str, count: int, inject: str) -> float:
-    """Create links at once, and answer the seconds until the last is Ready."""
-    ready: set[str] = set()
-    complete = asyncio.Event()
-
-    def seen(body: Body) -> None:
-        if is_ready(body):
-            ready.add(body["metadata"]["name"])
-        if len(ready) == count:
-            complete.set()
-
-    async with watching(bench, SERVICE_LINK, namespace, seen):
-        started = time.monotonic()
-        await each(range(count), lambda number: bench.api.create(SERVICE_LINK, namespace, link(number, inject)))
-        await asyncio.wait_for(complete.wait(), 600)
-        return time.monotonic() - started
-
-
 async def measure_twin(bench: Bench, twin: Twin) -> None:
-    """Make as many writes of each kind as the operator did, as fast as can be; no operator may be running."""
+    """Let a bare client make as many writes of each kind as the operator did; no operator may be running."""
     namespace = f"bare-{len(bench.rows)}"
-    bench.product.admin.kubectl("create", "namespace", namespace)
-    await each(range(SPREAD), lambda n: bench.api.create(CONFIG_MAP, namespace, named(f"map-{n}")))
-    await each(range(SPREAD), lambda n: bench.api.create(WORKLOADS["Deployment"], namespace, workload(f"client-{n}")))
-
-    async def write(number: int) -> None:
-        await bench.api.create(SERVICE_LINK, namespace, link(number, "None"))
-        data = {f"key-{n}": "c29tZXRoaW5n" * 4 for n in range(10)}
-        await bench.api.create(SECRET, namespace, {**named(f"link-{number}"), "data": data})
-        for again in range(twin.statuses):
-            await apply_status(bench.api, namespace, number, again)
-
-    async def write_verifier(number: int) -> None:
-        body = {"data": {"shard": "x" * 3000 + str(number)}}
-        await bench.api.patch(CONFIG_MAP, namespace, f"map-{number % SPREAD}", body, content_type=PatchType.MERGE)
-
-    async def write_workload(number: int) -> None:
-        body = {"metadata": {"annotations": {"written": str(number)}}}
-        name = f"client-{number % SPREAD}"
-        await bench.api.patch(WORKLOADS["Deployment"], namespace, name, body, content_type=PatchType.MERGE)
-
-    started, used = time.monotonic(), time.process_time()
-    await each(range(twin.links), write)
-    await each(range(twin.verifiers), write_verifier)
-    await each(range(twin.workloads), write_workload)
-    rate = twin.links / (time.monotonic() - started)
-    cpu = (time.process_time() - used) * 1000 / twin.links
+    seconds, used = await make_writes(bench.product.admin, bench.api, namespace, twin.writes)
+    rate, cpu = twin.writes.links / seconds, used * 1000 / twin.writes.links
     bench.add(f"{twin.what}: a bare client's rate", rate, " links/s")
     bench.add(f"{twin.what}: share of the bare client's rate", twin.rate / rate, at_least=0.5)
     bench.add(f"{twin.what}: a bare client's CPU per link", cpu, " ms")
     bench.add(f"{twin.what}: operator's CPU per link, in bare clients'", twin.cpu / cpu)
 
 
-def named(name: str) -> Body:
-    return {"metadata": {"name": name}}
-
-
-async def apply_status(api: Api, namespace: str, number: int, again: int) -> None:
-    said = [
-        {
-            "type": kind,
-            "status": "True",
-            "reason": "Bare",
-            "message": f"{again}",
-            "observedGeneration": 1,
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
-        for kind in (
-            "Accepted",
-            "Permitted",
-            "Resolved",
-            "Issued",
-            "Injected",
-            "RolledOut",
-            "Healthy",
-            "Rotated",
-            "Ready",
-        )
-    ]
-    body = {
-        "apiVersion": SERVICE_LINK.api_version,
-        "kind": SERVICE_LINK.kind,
-        **named(f"link-{number}"),
-        "status": {"observedGeneration": 1, "conditions": said},
-    }
-    await api.patch(
-        SERVICE_LINK,
-        namespace,
-        f"link-{number}",
-        body,
-        content_type=PatchType.APPLY,
-        subresource="status",
-        force=True,
-    )
-
-
 async def measure_burst(bench: Bench, cpu: Cpu, count: int) -> None:
-    """Measure the three ways in which links come, and the bare client beside them."""
+    """Measure the ways in which links come, and note what the bare client is to do."""
     for number, (title, mode, inject, most) in enumerate(WAYS):
         namespace = f"bench-{count}-{number}"
-        await prepare(bench, namespace, mode)
+        await prepare(bench.product.admin, bench.api, namespace, mode)
         wait_until(lambda: calm(bench), deadline=60)
         before = cpu.read()
         with api_calls(bench.product.admin, USER) as calls:
-            took = await burst(bench, namespace, count, inject)
+            took = await burst(bench.api, namespace, count, inject)
             wait_until(lambda: calm(bench), deadline=60)
         used, served = (after - begun for after, begun in zip(cpu.read(), before, strict=True))
         what = f"{count} links, {title}"
@@ -303,7 +141,8 @@ async def measure_burst(bench: Bench, cpu: Cpu, count: int) -> None:
             verifiers = calls.counted["patch", "configmaps"] + calls.counted["create", "configmaps"]
             statuses, workloads = (calls.counted["patch", kind] for kind in ("servicelinks/status", "deployments"))
             cost = used / count * 1000
-            bench.twins.append(Twin(what, count, count / took, cost, round(statuses / count), verifiers, workloads))
+            writes = Writes(count, round(statuses / count), verifiers, workloads)
+            bench.twins.append(Twin(what, count / took, cost, writes))
 
 
 def calm(bench: Bench) -> bool:
@@ -323,7 +162,7 @@ def calm(bench: Bench) -> bool:
 async def measure_latency(bench: Bench, count: int = 200) -> None:
     """Measure one link at a time, on an idle system, until its Secret can be used."""
     namespace = "bench-latency"
-    await prepare(bench, namespace, None)
+    await prepare(bench.product.admin, bench.api, namespace, None)
     wait_until(lambda: calm(bench), deadline=60)
     came: dict[str, asyncio.Event] = {f"link-{number}": asyncio.Event() for number in range(count)}
     times = []
@@ -332,7 +171,7 @@ async def measure_latency(bench: Bench, count: int = 200) -> None:
         if body["metadata"]["name"] in came:
             came[body["metadata"]["name"]].set()
 
-    async with watching(bench, SECRET, namespace, seen):
+    async with watching(bench.api, SECRET, namespace, seen):
         for number in range(count):
             started = time.monotonic()
             await bench.api.create(SERVICE_LINK, namespace, link(number, "None"))
@@ -400,13 +239,13 @@ async def measure(product: Product, chosen: argparse.Namespace) -> list[Row]:
     links += 200
     await measure_idle(bench, chosen.idle)
     if chosen.large:
-        await prepare(bench, "bench-large", None)
+        await prepare(bench.product.admin, bench.api, "bench-large", None)
         count = chosen.large - links
-        took = await burst(bench, "bench-large", count, "None")
+        took = await burst(bench.api, "bench-large", count, "None")
         bench.add(f"{count} links: rate", count / took, " links/s")
         if bench.twins:
             share = count / took / bench.twins[0].rate
-            bench.add(f"{count} links: share of the rate of {bench.twins[0].links}", share, at_least=0.8)
+            bench.add(f"{count} links: share of the rate of {bench.twins[0].writes.links}", share, at_least=0.8)
         links += count
         memory = psutil.Process(operator.process.pid).memory_info().rss / 2**20
         bench.add(f"{links} links, live: memory", memory, " MiB", at_most=200)
