@@ -1,8 +1,10 @@
 """A link as its cache keeps it: what is looked at all the time as it is, the rest as JSON, a tenth of its size.
 
-Ten thousand links with ten conditions each are a hundred megabytes of dictionaries otherwise.
+Ten thousand links with ten conditions each are a hundred megabytes of dictionaries otherwise. A status is compressed on
+top of that, to a third, for what a hundredth of its reconcile costs.
 """
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +15,17 @@ from servicelink_operator.cluster.cache import Object
 # Nothing is decided by a user's labels and annotations.
 _KEPT = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
 
+# Of zlib's levels the one with the least time for texts of one to three kilobytes.
+_QUICK = 3
+
 
 @dataclass(frozen=True, slots=True)
 class PackedStatus:
-    """A status: which generation was accepted (None: none), the status of Ready, and the whole as JSON."""
+    """A status: which generation was accepted (None: none), the status of Ready, and the whole as compressed JSON."""
 
     accepted: int | None
     ready: str
-    json: str
+    whole: bytes
 
 
 def pack_link(body: Object) -> Object:
@@ -42,7 +47,7 @@ def unpack_spec(body: Object) -> Object:
 
 def unpack_status(body: Object) -> Object:
     """Answer the status of a packed link."""
-    status: Object = orjson.loads(body["status"].json)
+    status: Object = orjson.loads(zlib.decompress(body["status"].whole))
     return status
 
 
@@ -57,7 +62,7 @@ def _pack_status(status: Object) -> PackedStatus:
     return PackedStatus(
         accepted=accepted.get("observedGeneration") if accepted.get("status") == "True" else None,
         ready=ready.get("status", "Unknown"),
-        json=_dump(status),
+        whole=zlib.compress(orjson.dumps(status), _QUICK),
     )
 
 
