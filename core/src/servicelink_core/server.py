@@ -90,8 +90,12 @@ def _plan_unseen(world: ServerWorld, now: dt.datetime) -> tuple[list[LinkEntry],
     kept, unconfirmed, times = [], [], []
     known = {caller.assessment.link.uid for caller in world.callers}
     back = {caller.assessment.link.full_name: caller for caller in world.callers}
-    for entry in world.standing.verifier.links if world.standing.verifier else ():
-        if entry.uid in known:
+    standing = world.standing.verifier.links if world.standing.verifier else ()
+    unseen = [entry for entry in standing if entry.uid not in known]
+    deleted = {entry.link for entry in unseen if entry.uid in world.gone and _goes_now(entry, world)}
+    for entry in unseen:
+        if entry.held_since is not None and entry.link in deleted:
+            # It came back and was then taken away: what is held for it has nothing to wait for.
             continue
         replaced = _replaced_at(back.get(entry.link)) if entry.held_since is not None else None
         if replaced is not None and replaced <= now:
@@ -105,6 +109,10 @@ def _plan_unseen(world: ServerWorld, now: dt.datetime) -> tuple[list[LinkEntry],
         elif not may_go(entry, world.removals):
             kept.append(hold(entry, now))
     return kept, unconfirmed, times
+
+
+def _goes_now(entry: LinkEntry, world: ServerWorld) -> bool:
+    return entry.held_since is None and may_go(entry, world.removals)
 
 
 def _replaced_at(caller: Caller | None) -> dt.datetime | None:

@@ -109,6 +109,7 @@ class World(Caches):
             installation=installation,
             vanished=self._count_vanished() if unseen else 0,
             living=len(self.links),
+            emptied=frozenset(filter(self._is_emptied, namespaces)),
             departing=frozenset(filter(self.is_departing, namespaces)),
             confirmed=self._limits.confirmed,
         )
@@ -117,6 +118,11 @@ class World(Caches):
         """Answer how many links are gone: those whose entries stand, or, of late, also those whose entries went."""
         standing = sum(1 for entry in self.entries() if self._has_vanished(entry))
         return max(standing, self.memory.crowd(self._clock()))
+
+    def _is_emptied(self, namespace: str) -> bool:
+        """Answer whether most of a namespace's links are gone."""
+        gone = sum(1 for entry in self.entries() if _is_in(entry, namespace) and self._has_vanished(entry))
+        return gone > len(self.links.by_index("namespace", namespace))
 
     def _has_vanished(self, entry: LinkEntry) -> bool:
         if entry.held_since is not None or self.is_departing(entry.link.partition("/")[0]):
@@ -195,6 +201,10 @@ class World(Caches):
     def count_held(self) -> int:
         """Answer how many entries of verifiers the brake holds."""
         return sum(1 for entry in self.entries() if entry.held_since is not None)
+
+
+def _is_in(entry: LinkEntry, namespace: str) -> bool:
+    return entry.link.startswith(f"{namespace}/")
 
 
 def unseen_entries(standing: StandingVerifier, links: Iterable[Link]) -> list[LinkEntry]:
