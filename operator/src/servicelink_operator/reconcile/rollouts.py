@@ -1,4 +1,8 @@
-"""The pace of rollouts: each workload's at most once in a while, and not too many workloads' at once."""
+"""The pace of rollouts: each workload's at most once in a while, and not too many workloads' at once.
+
+Of those many one namespace may have half, and none for longer than a minute: workloads that never become ready, all of
+one tenant, would hold up everybody's otherwise.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +10,7 @@ from contextlib import contextmanager
 from servicelink_operator.reconcile.keys import Key
 
 # A rollout that takes longer no longer keeps others waiting.
-FORGOTTEN_AFTER = 600.0
+FORGOTTEN_AFTER = 60.0
 # How soon to look again whether one of those at work has finished.
 LOOK_AGAIN = 5.0
 
@@ -27,12 +31,14 @@ class Rollouts:
         """Answer how long a workload's next change must wait since its last."""
         return max(0.0, self._changed.get(key, now - self._pause) + self._pause - now)
 
-    def is_full(self, now: float, rolls: Callable[[Key], bool]) -> bool:
-        """Answer whether as many workloads as may are being rolled out; `rolls` says so of one."""
+    def is_full(self, key: Key, now: float, rolls: Callable[[Key], bool]) -> bool:
+        """Answer whether a workload must wait for others that are being rolled out; `rolls` says so of one."""
         if not self._at_a_time:
             return False
-        recent = {key for key, at in self._changed.items() if now - at < FORGOTTEN_AFTER} - self._changing
-        return len(self._changing) + sum(map(rolls, recent)) >= self._at_a_time
+        recent = {one for one, at in self._changed.items() if now - at < FORGOTTEN_AFTER} - self._changing
+        busy = [*self._changing, *filter(rolls, recent)]
+        neighbours = sum(one.namespace == key.namespace for one in busy)
+        return len(busy) >= self._at_a_time or neighbours >= max(1, self._at_a_time // 2)
 
     @contextmanager
     def changing(self, key: Key, clock: Callable[[], float]) -> Iterator[None]:

@@ -63,7 +63,7 @@ class WorkloadReconciler:
         """Answer whether a change that restarts Pods is to wait, and come again; its links are told why."""
         clock = asyncio.get_running_loop().time()
         pause, why = self.rollouts.own_pause(key, clock), _TOO_SOON
-        if pause == 0 and self.rollouts.is_full(clock, self._rolls):
+        if pause == 0 and self.rollouts.is_full(key, clock, self._rolls):
             pause, why = LOOK_AGAIN, _TOO_MANY
         if pause > 0:
             self.bells.ring(key, after=pause)
