@@ -42,3 +42,16 @@ async def test_a_key_that_failed_comes_again_not_before_it_was_asked_to() -> Non
     await asyncio.wait_for(queue.take(), 5)
 
     assert 0.7 < clock() - failed < 2
+
+
+async def test_namespaces_take_turns() -> None:
+    """A tenant with many keys delays another's one key by one reconcile for each namespace, not for each key."""
+    queue = WorkQueue()
+    crowd = [link_key("crowd", f"link-{number}") for number in range(50)]
+    for key in (*crowd, link_key("shop", "one"), link_key("web", "one"), link_key("web", "two")):
+        queue.add(key)
+
+    taken = [await queue.take() for _ in range(6)]
+
+    assert [key.namespace for key in taken] == ["crowd", "shop", "web", "crowd", "web", "crowd"]
+    assert [key for key in taken if key.namespace == "crowd"] == crowd[:3]
