@@ -7,7 +7,7 @@ its files need to reach the server's Pods. Where nobody refuses, a key is handed
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from servicelink_contract.verifier import LinkEntry, Mode, Verifier
@@ -181,6 +181,31 @@ def _proof(kid: str, world: IssueWorld, now: dt.datetime) -> Issue | None:
         f"the server refuses unknown keys, so the client gets this one at {ready:%H:%M:%SZ}, when its verifier has it",
         look_again=ready,
     )
+
+
+def known_keys(view: SecretView | BindingFacts, entry: LinkEntry | None) -> frozenset[tuple[str, str]] | None:
+    """Answer which keys, as (kid, sha256), a link's Secret may hold; None where nothing is known of it yet.
+
+    Who may write the Secret can write any key, the marks that fit it, and who is said to have written them. Nobody else
+    writes the verifier; and what is remembered of the Secret, this process has written or held against the verifier.
+    """
+    if entry is None and not isinstance(view, BindingFacts):
+        return None
+    facts = view if isinstance(view, BindingFacts) else None
+    own = ((facts.kid, facts.sha256), (facts.candidate_kid, facts.candidate_sha256)) if facts else ()
+    accepted = ((key.kid, key.sha256) for key in entry.keys) if entry else ()
+    return frozenset((kid, sha256) for kid, sha256 in (*own, *accepted) if kid and sha256)
+
+
+def drop_unknown_keys(facts: BindingFacts, known: frozenset[tuple[str, str]] | None) -> BindingFacts:
+    """Answer what a Secret says; a key that is none of those known counts as lost, and another one is issued."""
+    if known is None:
+        return facts
+    if (facts.kid, facts.sha256) not in known:
+        facts = replace(facts, kid=None, sha256=None, issued_at=None)
+    if (facts.candidate_kid, facts.candidate_sha256) not in known:
+        facts = replace(facts, candidate_kid=None, candidate_sha256=None)
+    return facts
 
 
 def presume_facts(kid: str | None, issued_at: dt.datetime | None, entry: LinkEntry | None) -> BindingFacts | None:

@@ -77,12 +77,18 @@ def test_a_changed_key_is_issued_anew_and_the_server_knows_both_until_then(
     assert {line["reason"] for line in operator.audits(f"{linked.namespace}/{LINK}")} >= {"KeyLost", "Published"}
 
 
-def test_a_key_that_somebody_else_has_chosen_is_not_accepted(linked: "Shop") -> None:
-    """Whoever may write Secrets can make the marks fit; that it was not the operator, managedFields say."""
+@pytest.mark.parametrize("disguise", ["none", "the operator's name", "nobody's name"])
+def test_a_key_that_somebody_else_has_chosen_is_not_accepted(linked: "Shop", disguise: str) -> None:
+    """Whoever may write Secrets can make the marks fit, and also who is said to have written them."""
     chosen = render_key("ownChose", b"known to somebody else, 32 bytes")
     marks = {"servicelink.dev/kid": chosen.kid, "servicelink.dev/sha256": chosen.sha256}
     data = {"api-key": chosen.text, "api-key-id": chosen.kid}
-    patch(linked, "secret", LINK, {"metadata": {"annotations": marks}, "stringData": data})
+    manager = "servicelink" if disguise == "the operator's name" else "kubectl-patch"
+    body = json.dumps({"metadata": {"annotations": marks}, "stringData": data})
+    linked.kubectl("patch", "secret", LINK, "--type=merge", f"--field-manager={manager}", f"--patch={body}")
+    if disguise == "nobody's name":
+        erased = json.dumps([{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}])
+        linked.kubectl("patch", "secret", LINK, "--type=json", f"--patch={erased}")
 
     assert_reissued(linked, chosen.text)
     kids = {key["kid"] for key in linked.entries("notification")[f"{linked.namespace}/{LINK}"]["keys"]}

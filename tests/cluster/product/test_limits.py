@@ -88,8 +88,8 @@ def test_a_workload_without_pods_is_changed_at_once(shop: "Shop", write: "Writer
     shop.settle("to-users")
 
 
-@pytest.mark.flags("--rollouts-at-a-time=2")
-def test_no_more_workloads_roll_out_at_a_time_than_may(shop: "Shop", write: "Writer") -> None:
+@pytest.mark.flags("--rollouts-at-a-time=4")
+def test_no_more_workloads_of_a_namespace_roll_out_at_a_time_than_half_of_all(shop: "Shop", write: "Writer") -> None:
     """No Pod ever starts here, so that each rollout lasts until its Deployment is scaled to none."""
     names = ("a", "b", "c")
     shop.apply(write.service(), *(write.workload(name) for name in names))

@@ -22,7 +22,7 @@ from servicelink_operator.cluster.secrets import ReadBudget
 from servicelink_operator.reconcile.bells import Bells
 from servicelink_operator.reconcile.imports import Imports
 from servicelink_operator.reconcile.keys import Key, link_key, policy_key, server_key, workload_key
-from servicelink_operator.reconcile.secrets import apply_step, observe_binding
+from servicelink_operator.reconcile.secrets import Journal, apply_step, observe_binding
 from servicelink_operator.reconcile.world import World
 
 # Create, publish, copy: a link needs no more steps in a row than these and one to spare.
@@ -93,11 +93,10 @@ class LinkReconciler:
         memory = self.world.memory
         for _ in range(_STEPS):
             assessment = self.world.assess(link, _now())
-            view = self.world.secret_of(link)
             if assessment.step is SecretStep.NONE:
                 return assessment
             try:
-                after = await apply_step(self.api, assessment, view, _now())
+                after = await apply_step(self.api, assessment, self._journal(link), _now())
             except (ForbiddenError, InvalidError) as error:
                 memory.refusals[key] = f"the API server refused Secret {link.binding.secret_name}: {error.message}"
                 self.bells.ring(key, after=_FOREIGN_PAUSE)
@@ -129,13 +128,16 @@ class LinkReconciler:
             # Also where there is no Secret to read: a round that stays due would come again every second.
             if isinstance(self.world.secret_of(link), BindingFacts):
                 await self.budget.take()
-                read = await observe_binding(self.api, link)
+                read = await observe_binding(self.api, self._journal(link))
                 if isinstance(read, BindingFacts) and isinstance(view, BindingFacts) and read.kid == view.kid:
                     read = replace(read, kid_secret=view.kid_secret)
                 memory.secrets[link.uid] = read
             memory.read_at[link.uid] = now
             due = now + self.check_every
         self.bells.ring(link_key(link.namespace, link.name), after=(due - now).total_seconds())
+
+    def _journal(self, link: Link) -> Journal:
+        return Journal(link, self.world.secret_of(link), self.world.standing(link.server).entry_of(link.uid))
 
     async def _settle_invalid(self, key: Key, link: Invalid) -> None:
         settlement = settle_invalid(link.generation, link.problems, self._status_of(key), _now())

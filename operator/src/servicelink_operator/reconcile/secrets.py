@@ -9,11 +9,12 @@ import datetime as dt
 import secrets
 import string
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from servicelink_contract.binding import BindingKey
 from servicelink_contract.key import ApiKey, MalformedKeyError, parse_key, render_key
+from servicelink_contract.verifier import LinkEntry
 from servicelink_core.api.links import Link
 from servicelink_core.api.names import kid_secret_name
 from servicelink_core.link import Assessment
@@ -28,7 +29,7 @@ from servicelink_core.render.binding import (
     render_takeover,
 )
 from servicelink_core.render.content import content_hash, render_content
-from servicelink_core.rotation import BindingFacts, SecretStep, SecretView
+from servicelink_core.rotation import BindingFacts, SecretStep, SecretView, drop_unknown_keys, known_keys
 from servicelink_operator import telemetry
 from servicelink_operator.cluster.api import FIELD_MANAGER, Api, Object, PatchType
 from servicelink_operator.cluster.errors import AlreadyExistsError, NotFoundError
@@ -45,85 +46,105 @@ def draw_key() -> ApiKey:
     return render_key(kid, secrets.token_bytes(32))
 
 
-async def apply_step(api: Api, assessment: Assessment, view: View, now: dt.datetime) -> View:
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A link's Secret: what is known of it, and its entry in the server's verifier, which vouches for its keys."""
+
+    link: Link
+    view: View
+    entry: LinkEntry | None
+
+    def read(self, secret: Object, new: ApiKey | None = None) -> View:
+        """Answer what the Secret says, without keys that may be somebody else's; `new` was issued just now."""
+        facts, known = _facts(secret), known_keys(self.view, self.entry)
+        if new is not None and known is not None:
+            known |= {(new.kid, new.sha256)}
+        return drop_unknown_keys(facts, known) if isinstance(facts, BindingFacts) else facts
+
+
+async def apply_step(api: Api, assessment: Assessment, journal: Journal, now: dt.datetime) -> View:
     """Carry out the assessment's step and answer what the Secret says then; raises ApiError."""
-    link = assessment.link
+    link, view = assessment.link, journal.view
     assert assessment.endpoint is not None
     content = render_content(link, assessment.endpoint, assessment.posture.header)
     match assessment.step:
         case SecretStep.NONE:
             return view
         case SecretStep.READ:
-            return await observe_binding(api, link)
+            return await observe_binding(api, journal)
         case SecretStep.CREATE | SecretStep.CREATE_CANDIDATE:
-            return await _issue(api, assessment, view, content, now)
+            return await _issue(api, assessment, journal, content, now)
         case SecretStep.PUBLISH:
-            return await _publish(api, link, content, now)
+            return await _publish(api, journal, content, now)
         case SecretStep.REFRESH:
             assert isinstance(view, BindingFacts)
-            return await _refresh(api, link, view, content)
+            return await _refresh(api, journal, view, content)
         case SecretStep.COPY_TO_KID:
-            return await _copy_to_kid(api, link)
+            return await _copy_to_kid(api, journal)
 
 
-async def observe_binding(api: Api, link: Link) -> View:
+async def observe_binding(api: Api, journal: Journal) -> View:
     """Read a link's Secret back and answer what it says, by its marks and by its bytes."""
-    found = await read_secret(api, link.namespace, link.binding.secret_name)
+    found = await read_secret(api, journal.link.namespace, journal.link.binding.secret_name)
     if found is None:
         return SecretView.ABSENT
-    return SecretView.FOREIGN if found is FOREIGN else _facts(found)
+    return SecretView.FOREIGN if found is FOREIGN else journal.read(found)
 
 
-async def _issue(api: Api, assessment: Assessment, view: View, content: Mapping[str, str], now: dt.datetime) -> View:  # noqa: PLR0917 (one call's whole context)
+async def _issue(  # noqa: PLR0917 (one call's whole context)
+    api: Api, assessment: Assessment, journal: Journal, content: Mapping[str, str], now: dt.datetime
+) -> View:
     link, key = assessment.link, draw_key()
-    if isinstance(view, BindingFacts):
-        return await _reissue(api, link, view, (key, content))
+    if isinstance(journal.view, BindingFacts):
+        return await _reissue(api, journal, journal.view, (key, content))
     at_once = assessment.step is SecretStep.CREATE
     body = render_issued(link, content, key, now) if at_once else render_candidate(link, content, key)
     try:
         created = await api.create(SECRET, link.namespace, body)
     except AlreadyExistsError:
-        return await observe_binding(api, link)
+        return await observe_binding(api, journal)
     telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="Published" if at_once else "Candidate")
     return _facts(created)
 
 
-async def _reissue(api: Api, link: Link, view: BindingFacts, new: tuple[ApiKey, Mapping[str, str]]) -> View:
-    key, content = new
+async def _reissue(api: Api, journal: Journal, view: BindingFacts, new: tuple[ApiKey, Mapping[str, str]]) -> View:
+    link, (key, content) = journal.link, new
     if view.link_uid == link.uid:
         body, why = render_reissue(content, key, view.resource_version), "Revoked" if view.kid else "KeyLost"
     else:
         body, why = render_takeover(link, content, key, view.resource_version), "LinkRecreated"
-    reissued = await _patch(api, link, body)
+    reissued = await _patch(api, journal, body, key)
     telemetry.audit("issued", link=link.full_name, kid=key.kid, reason=why)
     return reissued
 
 
-async def _publish(api: Api, link: Link, content: Mapping[str, str], now: dt.datetime) -> View:
+async def _publish(api: Api, journal: Journal, content: Mapping[str, str], now: dt.datetime) -> View:
+    link = journal.link
     found = await read_secret(api, link.namespace, link.binding.secret_name)
     if found is None or found is FOREIGN:
         return SecretView.ABSENT if found is None else SecretView.FOREIGN
     key = _key_in(found, BindingKey.CANDIDATE)
-    facts = _facts(found)
+    facts = journal.read(found)
     if key is None or not isinstance(facts, BindingFacts) or facts.candidate_kid != key.kid:
         return facts
-    published = await _patch(api, link, render_publication(content, key, facts.resource_version, now))
+    published = await _patch(api, journal, render_publication(content, key, facts.resource_version, now))
     telemetry.audit("issued", link=link.full_name, kid=key.kid, reason="Published")
     return published
 
 
-async def _refresh(api: Api, link: Link, view: BindingFacts, content: Mapping[str, str]) -> View:
-    refreshed = await _patch(api, link, render_refresh(link, content, view.resource_version))
+async def _refresh(api: Api, journal: Journal, view: BindingFacts, content: Mapping[str, str]) -> View:
+    refreshed = await _patch(api, journal, render_refresh(journal.link, content, view.resource_version))
     # The patch does not touch the Secret of the kid.
     return replace(refreshed, kid_secret=view.kid_secret) if isinstance(refreshed, BindingFacts) else refreshed
 
 
-async def _copy_to_kid(api: Api, link: Link) -> View:
+async def _copy_to_kid(api: Api, journal: Journal) -> View:
+    link = journal.link
     found = await read_secret(api, link.namespace, link.binding.secret_name)
     if found is None or found is FOREIGN:
         return SecretView.ABSENT if found is None else SecretView.FOREIGN
-    key, facts = _key_in(found, BindingKey.API_KEY), _facts(found)
-    if key is None or not isinstance(facts, BindingFacts):
+    key, facts = _key_in(found, BindingKey.API_KEY), journal.read(found)
+    if key is None or not isinstance(facts, BindingFacts) or facts.kid != key.kid:
         return facts
     try:
         await api.create(SECRET, link.namespace, render_kid_secret(link, key))
@@ -134,12 +155,13 @@ async def _copy_to_kid(api: Api, link: Link) -> View:
     return replace(facts, kid_secret=True)
 
 
-async def _patch(api: Api, link: Link, body: dict[str, Any]) -> View:
+async def _patch(api: Api, journal: Journal, body: dict[str, Any], new: ApiKey | None = None) -> View:
+    link = journal.link
     try:
         answer = await api.patch(SECRET, link.namespace, link.binding.secret_name, body, content_type=PatchType.MERGE)
     except NotFoundError:
         return SecretView.ABSENT
-    return _facts(answer)
+    return journal.read(answer, new)
 
 
 def _facts(secret: Object) -> View:
