@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
-from servicelink_core.api.names import MANAGED
+from servicelink_core.api.names import INJECTED, MANAGED, VOLUME_PREFIX
 from servicelink_core.api.objects import Rollout, Workload, parse_workload
 from servicelink_core.workload import plan_ejection
 from servicelink_operator.cluster.api import Api, PatchType
@@ -45,7 +45,7 @@ async def _eject_all(api: Api, settings: Settings) -> int:
         async with gate:
             return await _eject(api, workload)
 
-    found = [workload async for workload in _observe_managed(api, settings)]
+    found = [workload async for workload in _observe_ours(api, settings)]
     done = await asyncio.gather(*map(one, found))
     say(
         f"{sum(done)} of {len(found)} workloads are as their owners wrote them; links and their Secrets are still there"
@@ -53,23 +53,28 @@ async def _eject_all(api: Api, settings: Settings) -> int:
     return 0 if all(done) else 1
 
 
-async def _observe_managed(api: Api, settings: Settings) -> AsyncIterator[Workload]:
+async def _observe_ours(api: Api, settings: Settings) -> AsyncIterator[Workload]:
+    """Answer the workloads with additions of ours; by label alone one that somebody unlabelled would be passed over."""
     everywhere: list[str | None] = [None]
     for namespace in sorted(settings.scope) or everywhere:
         for kind in WORKLOADS.values():
             continue_: str | None = None
             while continue_ != "":
-                page = await api.list_page(
-                    kind, namespace=namespace, label_selector=f"{MANAGED}=true", continue_=continue_
-                )
-                for body in page["items"]:
-                    yield parse_workload(kind.kind, body)
+                page = await api.list_page(kind, namespace=namespace, continue_=continue_)
+                for workload in (parse_workload(kind.kind, body) for body in page["items"]):
+                    if MANAGED in workload.labels or INJECTED in workload.annotations:
+                        yield workload
                 continue_ = page["metadata"].get("continue") or ""
 
 
 async def _eject(api: Api, workload: Workload) -> bool:
-    ref = workload.ref
-    patch = plan_ejection(workload)
+    ref, patch = workload.ref, plan_ejection(workload)
+    left = [one["name"] for one in workload.volumes if one["name"].startswith(VOLUME_PREFIX)]
+    if patch is None and left:
+        say(
+            f"{ref.kind} {ref}: nothing records any more what is ours in it; take out by hand volumes {', '.join(left)}"
+        )
+        return False
     try:
         if patch is not None:
             await api.patch(WORKLOADS[ref.kind], ref.namespace, ref.name, patch, content_type=PatchType.STRATEGIC)

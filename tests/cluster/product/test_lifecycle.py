@@ -139,6 +139,8 @@ def test_everything_can_be_taken_out_again(shop: "Shop", write: "Writer", produc
     for running in product.started:
         running.kill()
     shop.kubectl("scale", "deployment", "--all", "--replicas=0")
+    # What somebody has unlabelled is found all the same.
+    shop.kubectl("label", "deployment", "checkout", "servicelink.dev/managed-")
     done = product.eject("--freeze=true")
 
     assert done.returncode == 0, done.stdout
@@ -149,6 +151,21 @@ def test_everything_can_be_taken_out_again(shop: "Shop", write: "Writer", produc
     assert shop.entries("notification").keys() == {f"{shop.namespace}/{LINK}", f"{shop.namespace}/nightly"}
     marks = shop.read("deployment", "checkout")["metadata"]
     assert not [key for key in {**marks["annotations"], **marks.get("labels", {})} if "servicelink.dev" in key]
+    back = product.start()
+    wait_until(back.leads)
+
+
+def test_what_cannot_be_taken_out_is_named(shop: "Shop", write: "Writer", product: "Product") -> None:
+    shop.apply(write.workload(), write.service(), write.link())
+    shop.settle(LINK)
+    for running in product.started:
+        running.kill()
+    shop.kubectl("annotate", "deployment", "checkout", "servicelink.dev/injected-")
+
+    done = product.eject("--freeze=true")
+
+    assert done.returncode == 1
+    assert f"slk-link-{LINK}" in done.stdout
     back = product.start()
     wait_until(back.leads)
 
