@@ -98,18 +98,15 @@ class Shop:
         return [entry for text in shards["data"].values() for entry in json.loads(text)["links"]]
 
     def disagreements(self, *services: str) -> list[str]:
-        """Answer each binding Secret whose key is not the one, and the only one, that its link's server accepts."""
-        entries: dict[str, Body] = {}
-        for service in services:
-            entries |= self.entries(service)
-        wrong = []
+        """Answer each link whose Secret's key is not the one, and the only one, that its server accepts for it."""
+        accepted: dict[str, list[tuple[str, str]]] = {}
+        for entry in (entry for service in services for entry in self.all_entries(service)):
+            accepted.setdefault(entry["link"], []).extend((one["kid"], one["sha256"]) for one in entry["keys"])
+        held = {}
         for secret in json.loads(self.kubectl("get", "secrets", "--output=json"))["items"]:
             name, marks = secret["metadata"]["name"], secret["metadata"]["annotations"]
-            keys = entries.get(f"{self.namespace}/{name}", {}).get("keys", ())
-            held = (marks["servicelink.dev/kid"], marks["servicelink.dev/sha256"])
-            if [(one["kid"], one["sha256"]) for one in keys] != [held]:
-                wrong.append(name)
-        return wrong
+            held[f"{self.namespace}/{name}"] = [(marks["servicelink.dev/kid"], marks["servicelink.dev/sha256"])]
+        return sorted(link for link in {*accepted, *held} if accepted.get(link) != held.get(link))
 
     @contextmanager
     def watched_kids(self) -> Iterator[dict[str, set[str]]]:

@@ -25,7 +25,7 @@ def snapshot(shop: Shop, *others: Shop) -> Body:
     return found
 
 
-def describe(body: Body) -> Body:
+def describe(body: Body) -> Any:
     marks = body["metadata"].get("annotations", {})
     match body["kind"]:
         case "ServiceLink":
@@ -35,7 +35,8 @@ def describe(body: Body) -> Body:
             return {"type": body["type"], "keys": sorted(body["data"]), "marks": sorted(marks)}
         case "ConfigMap":
             entries = [entry for text in body["data"].values() for entry in json.loads(text)["links"]]
-            return {entry["link"]: (entry["port"], entry["protocol"], len(entry["keys"])) for entry in entries}
+            # Not by link: one that was made anew would hide what is left of the one before.
+            return sorted((entry["link"], entry["port"], entry["protocol"], len(entry["keys"])) for entry in entries)
         case _:
             record = json.loads(marks.get(INJECTED, "{}")).get("parts", {})
             return {"template": by_name(body["spec"]["template"]["spec"]), "record": sorted(record)}

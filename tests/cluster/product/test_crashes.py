@@ -55,9 +55,9 @@ def tell(write: "Writer", dice: random.Random) -> Story:
     numbers = list(range(UNTOUCHED, LINKS))
     dice.shuffle(numbers)
     changed, deleted = numbers[:60], numbers[40:100]
-    steps = [("apply", write_links(write, numbers[start : start + 30])) for start in range(0, len(numbers), 30)]
-    later = [("apply", write_links(write, changed[start : start + 20], "X")) for start in range(0, len(changed), 20)]
-    later += [("delete", write_links(write, deleted[start : start + 20])) for start in range(0, len(deleted), 20)]
+    steps = [("apply", write_links(write, numbers[start : start + 10])) for start in range(0, len(numbers), 10)]
+    later = [("apply", write_links(write, changed[start : start + 10], "X")) for start in range(0, len(changed), 10)]
+    later += [("delete", write_links(write, deleted[start : start + 10])) for start in range(0, len(deleted), 10)]
     dice.shuffle(later)
     # What is changed or deleted has come before; a change after its deletion brings a link back.
     gone: set[int] = set()
@@ -68,14 +68,13 @@ def tell(write: "Writer", dice: random.Random) -> Story:
     return Story((*steps, *later), left)
 
 
-def play(shop: "Shop", story: Story, done: threading.Event) -> None:
-    """Do it all, as fast as kubectl does."""
-    try:
-        for verb, manifest in story.steps:
-            flags = ("--ignore-not-found", "--wait=false") if verb == "delete" else ("--server-side",)
-            shop.admin.kubectl(verb, f"--namespace={shop.namespace}", *flags, "--filename=-", stdin=manifest)
-    finally:
-        done.set()
+def play(shop: "Shop", story: Story, permits: threading.Semaphore | None = None) -> None:
+    """Do it all, each step as soon as there is a permit; without permits as fast as kubectl does."""
+    for verb, manifest in story.steps:
+        if permits is not None:
+            permits.acquire()
+        flags = ("--ignore-not-found", "--wait=false") if verb == "delete" else ("--server-side",)
+        shop.admin.kubectl(verb, f"--namespace={shop.namespace}", *flags, "--filename=-", stdin=manifest)
 
 
 def prepare(shop: "Shop", write: "Writer") -> None:
@@ -116,15 +115,15 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(
     wait_until(lambda: settled(shop, untouched), deadline=60)
     keys = {name: shop.secret(name) for name in untouched}
 
-    done = threading.Event()
-    user = threading.Thread(target=play, args=(shop, story, done))
+    # The story lasts until the last kill: each finds users at work.
+    permits, steps = threading.Semaphore(0), len(story.steps)
+    user = threading.Thread(target=play, args=(shop, story, permits))
     user.start()
-    killed = 0
-    while killed < kills:
+    for killed in range(kills):
+        permits.release(steps * (killed + 1) // kills - steps * killed // kills)
         # From before its caches are full to long after; a process needs about a second to begin.
         threading.Event().wait(moments.uniform(0.7, 3.5))
         operator.kill()
-        killed += 1
         operator = product.start(alone)
     user.join()
     wait_until(lambda: settled(shop, story.left), deadline=120)
@@ -133,7 +132,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(
     calm: Shop = shops()
     prepare(calm, write)
     wait_until(lambda: settled(calm, untouched), deadline=60)
-    play(calm, story, done)
+    play(calm, story)
     wait_until(lambda: settled(calm, story.left), deadline=120)
     wait_until(lambda: snapshot(shop) == snapshot(calm))
     assert shop.disagreements(*(f"server-{number:02}" for number in range(SERVERS))) == []
