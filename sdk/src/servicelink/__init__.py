@@ -9,55 +9,122 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from servicelink.asgi import LinkMiddleware
-    from servicelink.client import ServiceClient, connect
-    from servicelink.context import current_link
+    from servicelink.calls.breaker import CircuitBreaker, CircuitChange, CircuitState
+    from servicelink.calls.call import AsyncInterceptor, Call, Interceptor, Outcome, Result
+    from servicelink.calls.limits import RateLimit
+    from servicelink.context import carry, current_correlation_id, current_link
     from servicelink.counts import Counted, Counts
     from servicelink.errors import (
+        CircuitOpen,
+        GraphQLError,
         InvalidServiceAuth,
         LinkConfigurationError,
         LinkNotFound,
         PermissionDenied,
+        RateLimited,
         RemoteError,
         ServiceError,
         ServiceTimeout,
         ServiceUnavailable,
     )
+    from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
+    from servicelink.rest.client import ServiceClient, connect
+    from servicelink.testing import create_mock_service_client
     from servicelink.verify import Allowed
+    from servicelink_contract.rules import Protocol
 
 __all__ = [
     "Allowed",
+    "AsyncInterceptor",
+    "Call",
+    "CallCount",
+    "CallRow",
+    "CircuitBreaker",
+    "CircuitChange",
+    "CircuitOpen",
+    "CircuitState",
     "Counted",
     "Counts",
+    "GraphQLError",
+    "Interceptor",
     "InvalidServiceAuth",
     "LinkConfigurationError",
     "LinkMiddleware",
     "LinkNotFound",
+    "Measured",
+    "MetricsSink",
+    "Outcome",
     "PermissionDenied",
+    "PrometheusCollector",
+    "Protocol",
+    "RateLimit",
+    "RateLimited",
     "RemoteError",
+    "Result",
     "ServiceClient",
     "ServiceError",
     "ServiceTimeout",
     "ServiceUnavailable",
+    "carry",
     "connect",
+    "create_mock_service_client",
+    "current_correlation_id",
     "current_link",
+    "metrics",
 ]
 
 _HOMES = {
     "servicelink.asgi": ("LinkMiddleware",),
-    "servicelink.client": ("ServiceClient", "connect"),
-    "servicelink.context": ("current_link",),
-    "servicelink.counts": ("Counted", "Counts"),
+    "servicelink.calls.breaker": (
+        "CircuitBreaker",
+        "CircuitChange",
+        "CircuitState",
+    ),
+    "servicelink.calls.call": (
+        "AsyncInterceptor",
+        "Call",
+        "Interceptor",
+        "Outcome",
+        "Result",
+    ),
+    "servicelink.calls.limits": ("RateLimit",),
+    "servicelink.context": (
+        "carry",
+        "current_correlation_id",
+        "current_link",
+    ),
+    "servicelink.counts": (
+        "Counted",
+        "Counts",
+    ),
     "servicelink.errors": (
+        "CircuitOpen",
+        "GraphQLError",
         "InvalidServiceAuth",
         "LinkConfigurationError",
         "LinkNotFound",
         "PermissionDenied",
+        "RateLimited",
         "RemoteError",
         "ServiceError",
         "ServiceTimeout",
         "ServiceUnavailable",
     ),
+    "servicelink.measures": (
+        "CallCount",
+        "CallRow",
+        "Measured",
+        "MetricsSink",
+        "PrometheusCollector",
+        "metrics",
+    ),
+    "servicelink.rest.client": (
+        "ServiceClient",
+        "connect",
+    ),
+    "servicelink.testing": ("create_mock_service_client",),
     "servicelink.verify": ("Allowed",),
+    "servicelink_contract.rules": ("Protocol",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

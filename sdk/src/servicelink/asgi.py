@@ -8,6 +8,7 @@ because an exception there only means "no lifespan" to servers, which then start
 import json
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import replace
 from typing import Any
@@ -105,13 +106,11 @@ class LinkMiddleware:
         return _any(self._protect, segments) and not _any(self._exempt, segments)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        link = context.link.set(scope["servicelink"])
-        request_id = context.request_id.set(_request_id(scope))
+        token = context.incoming.set(_incoming(scope))
         try:
             await self._app(scope, receive, send)
         finally:
-            context.request_id.reset(request_id)
-            context.link.reset(link)
+            context.incoming.reset(token)
 
 
 def _decide(guard: Guard, scope: Scope, path: str) -> Decision:
@@ -162,10 +161,14 @@ def _cleaned(scope: Scope, header: str, identity: Allowed | None) -> Scope:
     return {**scope, "headers": headers, "servicelink": identity}
 
 
-def _request_id(scope: Scope) -> str | None:
-    wanted = context.REQUEST_ID_HEADER.encode()
-    found = next((value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted), None)
-    return context.wants_request_id(found)
+def _incoming(scope: Scope) -> context.Incoming:
+    headers = {name: value.decode("latin-1") for raw, value in scope["headers"] if (name := _carried(raw))}
+    return replace(context.read_incoming(headers, time.monotonic()), link=scope["servicelink"])
+
+
+def _carried(raw: bytes) -> str | None:
+    name = raw.decode("latin-1").lower()
+    return name if name in context.CARRIED else None
 
 
 async def _refuse(code: Code, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,17 +7,20 @@ cannot say that files belong together. No thread and no inotify: neither survive
 matters.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from servicelink.forks import Lock
 
 T = TypeVar("T")
 
 # Seconds. Well below what a person notices, and rare enough not to show in a profile.
 CHECK_EVERY = 0.05
 _DATA = "..data"
+# How often a state is read anew because it was swapped while it was read; then the last good one serves a while longer.
+_TRIES = 4
 
 
 class SwappedFolder(Generic[T]):
@@ -40,7 +43,7 @@ class SwappedFolder(Generic[T]):
         self._parse = parse
         self._pattern = pattern
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._checked: float | None = None
         self._mark: object = None
         self._good: T | None = None
@@ -70,18 +73,30 @@ class SwappedFolder(Generic[T]):
         return self._good
 
     def _refresh(self) -> None:
+        for _ in range(_TRIES):
+            try:
+                folder, mark = self._observe()
+                if mark == self._mark:
+                    return
+                found = self._parse(folder)
+            except OSError as error:
+                # The mark stays as it was, so that the next check tries again: it may have been swapped meanwhile.
+                self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
+            except ValueError as error:
+                if self._stands(mark):
+                    self._mark, self._problem = mark, f"{self._folder} is not understood: {error}"
+                    return
+            else:
+                if self._stands(mark):
+                    self._good, self._mark, self._problem = found, mark, None
+                    return
+
+    def _stands(self, mark: object) -> bool:
+        """Say whether what was read is still there: a file that went away with its folder looks like an absent one."""
         try:
-            folder, mark = self._observe()
-            if mark == self._mark:
-                return
-            self._good = self._parse(folder)
-        except OSError as error:
-            # The mark stays as it was, so that the next check tries again: the folder may have been swapped meanwhile.
-            self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
-        except ValueError as error:
-            self._mark, self._problem = mark, f"{self._folder} is not understood: {error}"
-        else:
-            self._mark, self._problem = mark, None
+            return self._observe()[1] == mark
+        except OSError:
+            return False
 
     def _observe(self) -> tuple[Path, object]:
         try:

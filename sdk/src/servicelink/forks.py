@@ -1,0 +1,53 @@
+"""What a fork must not share: connections, and locks that another thread held at that moment.
+
+A forked child (gunicorn's `preload_app`, multiprocessing) has its parent's memory and none of its threads. Whoever
+keeps connections compares `generation()`; whoever needs a lock takes one of these, which the child finds open.
+"""
+
+import os
+import threading
+import weakref
+from types import TracebackType
+
+
+class _Process:
+    generation = 0
+
+
+_locks: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+
+
+class Lock:
+    """A lock that is open in a forked child, whoever held it in the parent."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self._lock = threading.Lock()
+
+
+def generation() -> int:
+    """Answer a number that differs between a process and its forked children."""
+    return _Process.generation
+
+
+def _begin_child() -> None:
+    _Process.generation += 1
+    for lock in tuple(_locks):
+        lock.renew()
+
+
+os.register_at_fork(after_in_child=_begin_child)

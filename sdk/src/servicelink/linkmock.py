@@ -1,0 +1,68 @@
+"""Mocking a link for all clients of a process: what `mock_link` of the pytest plugin does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from servicelink.binding import Binding, FoundSource
+from servicelink.calls.call import Outcome
+from servicelink.calls.flow import Send
+from servicelink.mocking import Answers, AsyncMockWire, MockWire, RecordedCall, Script
+from servicelink.rest.aiohttp_wire import AiohttpWire
+from servicelink.rest.httpcore_wire import HttpcoreWire
+from servicelink.testing import mock_source
+
+
+class MockedLink:
+    """A link whose server is mocked: `get.returns()` and its like say what that answers."""
+
+    def __init__(self) -> None:
+        self.script = Script()
+        self.get, self.post, self.put = self._method("GET"), self._method("POST"), self._method("PUT")
+        self.patch, self.delete = self._method("PATCH"), self._method("DELETE")
+        self.head, self.options = self._method("HEAD"), self._method("OPTIONS")
+
+    @property
+    def calls(self) -> list[RecordedCall]:
+        """Every attempt, of any method."""
+        return self.script.calls
+
+    def _method(self, method: str) -> Answers:
+        return Answers(self.script.told(method))
+
+
+class MockedLinks:
+    """The links that are mocked in one test; real ones are left alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._links: dict[str, MockedLink] = {}
+        monkeypatch.setattr(FoundSource, "current", self._sourced(FoundSource.current))
+        monkeypatch.setattr(FoundSource, "reload", self._sourced(FoundSource.reload))
+        monkeypatch.setattr(AiohttpWire, "send", self._async_sent(AiohttpWire.send))
+        monkeypatch.setattr(HttpcoreWire, "send", self._sent(HttpcoreWire.send))
+
+    def mock(self, name: str) -> MockedLink:
+        """Mock a link by the name that the application connects to."""
+        return self._links.setdefault(name, MockedLink())
+
+    def _sourced(self, real: Callable[[FoundSource], Binding]) -> Callable[[FoundSource], Binding]:
+        def current(source: FoundSource) -> Binding:
+            return mock_source(source.name).current() if source.name in self._links else real(source)
+
+        return current
+
+    def _sent(self, real: Callable[[HttpcoreWire, Send], Outcome]) -> Callable[[HttpcoreWire, Send], Outcome]:
+        def send(wire: HttpcoreWire, send: Send) -> Outcome:
+            link = self._links.get(send.call.link)
+            return real(wire, send) if link is None else MockWire(link.script).send(send)
+
+        return send
+
+    def _async_sent(self, real: Callable[[AiohttpWire, Send], Any]) -> Callable[[AiohttpWire, Send], Any]:
+        async def send(wire: AiohttpWire, send: Send) -> Outcome:
+            link = self._links.get(send.call.link)
+            found: Outcome = await (real(wire, send) if link is None else AsyncMockWire(link.script).send(send))
+            return found
+
+        return send

@@ -1,0 +1,35 @@
+"""The same for synchronous programs: `from servicelink import sync` and `sync.connect("payments")`.
+
+    with sync.connect("payments") as payments:
+        charge = payments.post("/v1/charges", json={"amount": 100}).json()
+
+A client may be used by several threads, and made before a fork.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from servicelink.rest.sync_client import ServiceClient, connect
+    from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
+
+__all__ = ["ServiceClient", "connect", "create_mock_service_client"]
+
+_HOME = {
+    "ServiceClient": ("servicelink.rest.sync_client", "ServiceClient"),
+    "connect": ("servicelink.rest.sync_client", "connect"),
+    "create_mock_service_client": ("servicelink.testing", "create_sync_mock_service_client"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    found = getattr(import_module(module), attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
