@@ -25,16 +25,17 @@ class Pace:
 
     def __init__(self, limit: RateLimit) -> None:
         self._apart = limit.per / limit.calls
-        self._burst = limit.per - self._apart
+        # A millionth more, since sums of such fractions come out a little above or below.
+        self._burst = limit.per - self._apart * (1 - 1e-6)
         self._lock = Lock()
         self._next = 0.0
 
     def reserve(self, now: float, longest: float) -> float | None:
-        """Answer how many seconds to wait; None, and nothing is reserved, where that is more than `longest`."""
+        """Answer how many seconds to wait; None, and nothing is reserved, where that takes `longest` or more."""
         with self._lock:
             due = max(self._next, now)
             wait = max(0.0, due - self._burst - now)
-            if wait > longest:
+            if wait and wait >= longest:
                 return None
             self._next = due + self._apart
         return wait
