@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import httpx
 
@@ -13,8 +16,17 @@ from servicelink import sync
 from servicelink.calls.drive import AsyncDriver, Driver
 from servicelink.calls.line import Clock
 
+# More than any test has calls at once; the loop's own executor has six on two cores.
+_THREADS = ThreadPoolExecutor(64)
+T = TypeVar("T")
+P = ParamSpec("P")
 WORLDS = ("asynchronous", "synchronous")
-CUT = b""
+
+
+async def in_thread(function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Answer what a function answers that runs in a thread, in this context."""
+    bound = partial(copy_context().run, function, *arguments, **options)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, bound)
 
 
 @dataclass(slots=True)
@@ -71,10 +83,10 @@ class _SyncStreamed:
     response: httpx.Response
 
     async def pieces(self) -> list[bytes]:
-        return await asyncio.to_thread(list, self.response.iter_bytes())
+        return await in_thread(list, self.response.iter_bytes())
 
     async def first(self) -> bytes:
-        return await asyncio.to_thread(next, self.response.iter_bytes())
+        return await in_thread(next, self.response.iter_bytes())
 
 
 class Caller:
@@ -84,6 +96,7 @@ class Caller:
         self.client = client
         if hands is not None:
             client._line.clock = hands.clock  # noqa: SLF001 - time is the test's
+            client._wire._wall = hands.clock.wall  # noqa: SLF001 - as above
             client._driver = self._driver(hands)  # noqa: SLF001 - as above
 
     def _driver(self, hands: Hands) -> Any:
@@ -125,20 +138,20 @@ class SyncCaller(Caller):
 
     async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Make a call."""
-        return await asyncio.to_thread(self.client.request, method, url, **options)
+        return await in_thread(self.client.request, method, url, **options)
 
     @asynccontextmanager
     async def stream(self, method: str, url: str, **options: Any) -> AsyncIterator[Streamed]:
         """Make a call whose answer is streamed."""
         manager = self.client.stream(method, url, **options)
-        response = await asyncio.to_thread(manager.__enter__)
+        response = await in_thread(manager.__enter__)
         try:
             yield _SyncStreamed(response)
         except BaseException as error:
-            if not await asyncio.to_thread(manager.__exit__, type(error), error, error.__traceback__):
+            if not await in_thread(manager.__exit__, type(error), error, error.__traceback__):
                 raise
         else:
-            await asyncio.to_thread(manager.__exit__, None, None, None)
+            await in_thread(manager.__exit__, None, None, None)
 
     async def close(self) -> None:
         """Close the client."""
@@ -196,18 +209,28 @@ class Stage:
     address: str = ""
     connections: int = 0
     requests: list[Request] = field(default_factory=list)
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self.connections += 1
+        self._writers.append(writer)
         try:
             while request := await _read_request(reader):
                 self.requests.append(request)
                 await self.play(Peer(reader, writer), request)
         except (EOFError, ConnectionError):
-            pass
+            return
         finally:
             writer.close()
+
+    async def end(self) -> None:
+        """Cut what is left, and wait until it is gone."""
+        for writer in self._writers:
+            writer.transport.abort()
+        for writer in self._writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
@@ -239,3 +262,4 @@ async def staged(play: Play) -> AsyncIterator[Stage]:
     stage.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield stage
+        await stage.end()
