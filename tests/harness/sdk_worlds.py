@@ -170,7 +170,7 @@ class Request:
     """A request as it came over the socket."""
 
     line: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     body: bytes
 
 
