@@ -14,6 +14,7 @@ from servicelink.errors import (
     InvalidServiceAuth,
     PermissionDenied,
     RemoteError,
+    ServiceError,
     ServiceTimeout,
     ServiceUnavailable,
 )
@@ -159,7 +160,7 @@ class Script:
         found = told.take(request.url.path)
         if isinstance(found, Answer):
             return _settle(found, request)
-        return _fail(found() if isinstance(found, type) else found, request)
+        return _fail(_raised(found) if isinstance(found, type) else found, request)
 
 
 def _settle(answer: Answer, request: httpx.Request) -> Outcome:
@@ -179,13 +180,17 @@ def _record(send: Send, request: httpx.Request, content: bytes) -> RecordedCall:
     return RecordedCall(request.method, request.url.path, request.url.params, headers, content, send.call.attempt)
 
 
+def _raised(kind: type[BaseException]) -> BaseException:
+    return kind("as the test said") if issubclass(kind, ServiceError) else kind()
+
+
 def _fail(error: BaseException, request: httpx.Request) -> Outcome:
     result = _result(error)
     if isinstance(error, RemoteError):
         return _settle(Answer(error.body, error.status), request)
     if result is None:
         raise error
-    return Outcome(result, problem=getattr(error, "problem", "") or str(error) or "as the test said", retry_after=0.0)
+    return Outcome(result, problem=getattr(error, "problem", "") or str(error), retry_after=0.0)
 
 
 def _result(error: BaseException) -> Result | None:
