@@ -43,6 +43,7 @@ reference: uv helm ## Write what is generated: reference pages, and of the chart
 bench: setup ## Measure, print tables and keep them under docs/proof
 	uv run --frozen python tests/perf/bench_devcluster.py
 	uv run --frozen python tests/perf/bench_operator.py --large 10000
+	uv run --frozen python tests/perf/sdk/bench_client.py
 
 .PHONY: setup
 setup: uv packages ## Install uv and, as root on Debian, the packages that a node needs
