@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         ServiceUnavailable,
     )
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
-    from servicelink.rest.client import ServiceClient, connect
+    from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.testing import create_mock_service_client
     from servicelink.verify import Allowed
     from servicelink_contract.rules import Protocol
@@ -70,6 +70,7 @@ __all__ = [
     "create_mock_service_client",
     "current_correlation_id",
     "current_link",
+    "httpx_transport",
     "metrics",
 ]
 
@@ -118,10 +119,7 @@ _HOMES = {
         "PrometheusCollector",
         "metrics",
     ),
-    "servicelink.rest.client": (
-        "ServiceClient",
-        "connect",
-    ),
+    "servicelink.rest.client": ("ServiceClient", "connect", "httpx_transport"),
     "servicelink.testing": ("create_mock_service_client",),
     "servicelink.verify": ("Allowed",),
     "servicelink_contract.rules": ("Protocol",),

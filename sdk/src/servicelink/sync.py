@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from servicelink.rest.sync_client import ServiceClient, connect
+    from servicelink.rest.sync_client import ServiceClient, connect, httpx_transport
     from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
 
-__all__ = ["ServiceClient", "connect", "create_mock_service_client"]
+__all__ = ["ServiceClient", "connect", "create_mock_service_client", "httpx_transport"]
 
 _HOME = {
+    "httpx_transport": ("servicelink.rest.sync_client", "httpx_transport"),
     "ServiceClient": ("servicelink.rest.sync_client", "ServiceClient"),
     "connect": ("servicelink.rest.sync_client", "connect"),
     "create_mock_service_client": ("servicelink.testing", "create_sync_mock_service_client"),

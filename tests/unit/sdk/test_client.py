@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from sdk_worlds import WORLDS, Caller, Hands, open_caller
+from sdk_worlds import WORLDS, Caller, Hands, in_thread, open_caller
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import servicelink
+from servicelink import CallRow, Protocol, sync
 from servicelink_contract.binding import LinkDocument, render_link_document
 from servicelink_contract.key import render_key
 
@@ -441,3 +443,40 @@ def test_a_client_serves_any_event_loop() -> None:
     api = servicelink.ServiceClient(service_name="api", base_url="http://127.0.0.1:1")
     asyncio.run(use(api))
     asyncio.run(use(api))
+
+
+async def use_httpx(world: World, **options: Any) -> httpx.Response:
+    """Make a call with httpx's own client over the link."""
+    if world.kind == "asynchronous":
+        transport = servicelink.httpx_transport("api")
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", trust_env=False) as client:
+            return await client.request(**options)
+
+    def call() -> httpx.Response:
+        with httpx.Client(transport=sync.httpx_transport("api"), base_url="http://api", trust_env=False) as client:
+            return client.request(**options)
+
+    return await in_thread(call)
+
+
+async def test_httpxs_own_clients_go_over_a_link(world: World) -> None:
+    world.bind()
+    answer = await use_httpx(
+        world, method="POST", url="/a%2Fb?q=1", json={"n": 1}, headers={"x-service-auth": "forged"}
+    )
+    seen = world.server.seen[0]
+
+    assert answer.json() == {"ok": True}
+    assert (seen.scope["raw_path"], seen.scope["query_string"], world.server.bodies) == (
+        b"/a%2Fb",
+        b"q=1",
+        [b'{"n":1}'],
+    )
+    assert seen.headers["host"] == world.server.address.removeprefix("http://")
+    assert seen.headers.getlist("x-service-auth") == [OLD.text]
+    with pytest.raises(servicelink.ServiceError, match="leads elsewhere"):
+        await use_httpx(world, method="GET", url="http://elsewhere.example/")
+    with pytest.raises(servicelink.PermissionDenied):
+        await use_httpx(world, method="GET", url="/denied")
+    measured = servicelink.metrics()[CallRow("shop/web-to-api", Protocol.REST, "answered")]
+    assert measured.calls >= 1

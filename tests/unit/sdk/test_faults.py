@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sdk_worlds import WORLDS, Caller, Hands, Peer, Play, Request, Stage, open_caller, staged
+from sdk_worlds import WORLDS, Caller, Hands, Peer, Play, Request, Stage, in_thread, open_caller, staged
 
 import servicelink
 from servicelink import sync
@@ -465,3 +465,33 @@ async def test_threads_share_a_synchronous_client() -> None:
         api.close()
 
     assert answers == ["fine"] * 50
+
+
+async def wait_until_ready(world: World, caller: Caller, seconds: float) -> None:
+    waiting = caller.client.wait_until_ready
+    await (waiting(seconds) if world.kind == "asynchronous" else in_thread(waiting, seconds))
+
+
+async def test_a_server_on_its_way_is_waited_for_and_its_circuit_stays_closed(world: World) -> None:
+    async def starting(peer: Peer, request: Request) -> None:
+        if len(stage.requests) < 5:
+            raise EOFError
+        await peer.reply(503 if len(stage.requests) < 10 else 404)
+
+    stage = await world.stage(starting)
+    hands = Hands()
+    caller = world.connect(stage, hands)
+    await wait_until_ready(world, caller, 30)
+
+    assert (len(stage.requests), len(hands.slept)) == (10, 9)
+    assert stage.requests[0].line == "GET /healthz HTTP/1.1"
+    assert caller.client.breaker.state is servicelink.CircuitState.CLOSED
+
+
+async def test_nobody_waits_for_a_server_longer_than_asked(world: World) -> None:
+    stage = await world.stage(drop)
+    hands = Hands()
+    with pytest.raises(servicelink.ServiceUnavailable):
+        await wait_until_ready(world, world.connect(stage, hands), 1.0)
+
+    assert sum(hands.slept) <= 1.0

@@ -8,17 +8,17 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from servicelink.calls.breaker import CircuitBreaker
 from servicelink.calls.drive import AsyncDriver, Ended
-from servicelink.calls.flow import flow
+from servicelink.calls.flow import Deliver, Flow, flow
 from servicelink.rest.aiohttp_wire import AiohttpBody, AiohttpWire
 from servicelink.rest.bodies import Ending
 from servicelink.rest.exchange import RestExchange
-from servicelink.rest.limits import parse_pool
+from servicelink.rest.forwarded import ForwardedExchange
+from servicelink.rest.limits import Pool
+from servicelink.rest.ready import until_ready
 from servicelink.rest.surface import RestMethods
 from servicelink.rest.tls import Contexts
-from servicelink.settings import Address, ClientOptions, Settings, open_line
-from servicelink_contract.rules import Protocol
+from servicelink.settings import ClientOptions
 
 
 class ServiceClient(RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsyncContextManager[httpx.Response]]):
@@ -32,27 +32,18 @@ class ServiceClient(RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsy
             answer = await payments.get("/v1/charges")
     """
 
-    def __init__(
-        self,
-        *,
-        service_name: str,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        shared_key: bool = False,
-        **options: Unpack[ClientOptions],
-    ) -> None:
-        settings = Settings(**options)
-        self._name = service_name
-        self._options = settings.call_options
-        address = Address(service_name=service_name, base_url=base_url, api_key=api_key, shared_key=shared_key)
-        self._line = open_line(Protocol.REST, address, settings, asynchronous=True)
-        self._wire = AiohttpWire(parse_pool(settings.limits, settings.write_timeout), Contexts(settings.ssl_context))
+    _is_asynchronous = True
+
+    def _set_up(self, pool: Pool, contexts: Contexts) -> None:
+        self._wire = AiohttpWire(pool, contexts)
         self._driver = AsyncDriver(self._wire)
 
-    @property
-    def breaker(self) -> CircuitBreaker:
-        """The link's circuit breaker: its state, `add_listener()`, `reset()`; raises LinkNotFound."""
-        return self._line.health(self._line.source.current()).breaker
+    async def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
+        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
+
+        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        """
+        await self._driver.run(until_ready(self._line, path, seconds))
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; calls still under way fail."""
@@ -66,9 +57,6 @@ class ServiceClient(RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsy
     ) -> None:
         await self.aclose()
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
-
     def _run(self, exchange: RestExchange) -> Coroutine[Any, Any, httpx.Response]:
         return self._driver.run(flow(self._line, exchange))
 
@@ -78,7 +66,7 @@ class ServiceClient(RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsy
         delivered = await self._driver.advance(running)
         assert not isinstance(delivered, Ended), "a call that is streamed delivers or raises"
         response: httpx.Response = delivered.value
-        ending = response.stream.ending if isinstance(response.stream, AiohttpBody) else Ending(delivered.call)
+        ending = _ending(delivered)
         try:
             yield response
         except asyncio.CancelledError:
@@ -87,6 +75,65 @@ class ServiceClient(RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsy
         finally:
             await response.aclose()
             await self._driver.advance(running, ending.settle(delivered.outcome))
+
+
+class _Forwarded(httpx.AsyncByteStream):
+    """The answer of a forwarded request: the call ends when the client that made it is done with it."""
+
+    def __init__(self, driver: AsyncDriver, running: Flow[httpx.Response], delivered: Deliver) -> None:
+        self._driver = driver
+        self._running: Flow[httpx.Response] | None = running
+        self._delivered = delivered
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._delivered.value.stream:
+            yield piece
+
+    async def aclose(self) -> None:
+        """End the call."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        await self._delivered.value.aclose()
+        await self._driver.advance(running, _ending(self._delivered).settle(self._delivered.outcome))
+
+
+class LinkTransport(httpx.AsyncBaseTransport):
+    """A transport for httpx's own client over a link; see `httpx_transport`."""
+
+    def __init__(self, client: ServiceClient) -> None:
+        self._client = client
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Make a call; raises ServiceError."""
+        client = self._client
+        running = flow(client._line, ForwardedExchange(request, client._name, client._options))  # noqa: SLF001 - ours
+        delivered = await client._driver.advance(running)  # noqa: SLF001 - ours
+        assert not isinstance(delivered, Ended), "a call that is streamed delivers or raises"
+        answer: httpx.Response = delivered.value
+        stream = _Forwarded(client._driver, running, delivered)  # noqa: SLF001 - ours
+        return httpx.Response(
+            answer.status_code, headers=answer.headers, stream=stream, extensions=answer.extensions, request=request
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def httpx_transport(name: str, **options: Unpack[ClientOptions]) -> LinkTransport:
+    """Answer a transport for an httpx.AsyncClient of your own; requests to the host of that name go over the link.
+
+    Options as `connect`. Errors are ServiceErrors, and the client's own timeouts do not apply. Raises ValueError.
+
+        client = httpx.AsyncClient(transport=servicelink.httpx_transport("payments"), base_url="http://payments")
+    """
+    return LinkTransport(connect(name, **options))
+
+
+def _ending(delivered: Deliver) -> Ending:
+    stream = delivered.value.stream
+    return stream.ending if isinstance(stream, AiohttpBody) else Ending(delivered.call)
 
 
 def connect(name: str, **options: Unpack[ClientOptions]) -> ServiceClient:

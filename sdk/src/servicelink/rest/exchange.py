@@ -96,12 +96,15 @@ class RestExchange:
         )
         target = _join(binding, self._url, call)
         call.operation = f"{self.method} {target.path}"
-        request = httpx.Request(self.method, target, headers=given, **self._content)
+        request = self._build(target, given)
         # Ours alone: an application that sets it would send one credential and report another.
         if binding.credential is not None:
             request.headers.pop(binding.credential.header, None)
         call.message = request
         return call
+
+    def _build(self, target: httpx.URL, headers: httpx.Headers | dict[str, str]) -> httpx.Request:
+        return httpx.Request(self.method, target, headers=headers, **self._content)
 
     def conclude(self, call: Call, outcome: Outcome) -> httpx.Response:
         """Answer the response, or raise a ServiceError."""
@@ -128,10 +131,10 @@ def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
     return Outcome(result, status, code, response.headers, response, retry_after=after)
 
 
-def _metadata(headers: Headers | None) -> tuple[Metadata, Mapping[str, str] | httpx.Headers]:
+def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[str, str]]:
     """Answer what goes along of the incoming call, and the application's own headers over the defaults."""
     came = incoming.get()
-    given: Mapping[str, str] | httpx.Headers = _DEFAULTS
+    given: httpx.Headers | dict[str, str] = _DEFAULTS
     if headers is not None:
         given = _with_defaults(headers)
     request_id = given.get(REQUEST_ID_HEADER) or came.request_id or fresh_id()
