@@ -1,6 +1,7 @@
 """The SDK's clients of both worlds behind one face, so that one test runs for each; and a server that misbehaves."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -255,11 +256,12 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def staged(play: Play) -> AsyncIterator[Stage]:
+async def staged(play: Play, tls: ssl.SSLContext | None = None) -> AsyncIterator[Stage]:
     """Serve a play on loopback."""
     stage = Stage(play)
-    server = await asyncio.start_server(stage.serve, "127.0.0.1", 0)
-    stage.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(stage.serve, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    stage.address = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
     async with server:
         yield stage
         await stage.end()
