@@ -5,7 +5,7 @@ import gzip
 import io
 import math
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,6 +242,38 @@ async def test_whatever_is_given_as_a_path_stays_on_the_links_host(world: World,
         return
 
     assert f"http://{answer.request.url.netloc.decode()}" == world.server.address
+
+
+class Redirecting:
+    """An interceptor that changes where a call goes."""
+
+    def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+        """Lead it elsewhere."""
+        call.message.url = httpx.URL("http://127.0.0.1:9/")
+        yield
+
+
+async def test_an_interceptor_cannot_lead_the_credential_elsewhere(world: World) -> None:
+    world.bind()
+
+    with pytest.raises(servicelink.ServiceError, match="leads elsewhere"):
+        await world.connect(interceptors=[Redirecting()]).get("/")
+
+
+async def test_an_interceptor_cannot_change_the_credential(world: World) -> None:
+    class Forging:
+        """An interceptor that sets the credential's header."""
+
+        def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+            """Set it."""
+            call.metadata["x-service-auth"] = "forged"
+            assert call.kid == OLD.kid
+            yield
+
+    world.bind()
+    await world.connect(interceptors=[Forging()]).get("/")
+
+    assert world.server.seen[0].headers.getlist("x-service-auth") == [OLD.text]
 
 
 async def test_a_url_of_the_links_own_origin_is_taken(world: World) -> None:

@@ -202,6 +202,12 @@ async def test_nobody_waits_for_what_comes_after_the_time_limit(stage: Stage) ->
     assert stage.hands.slept == []
 
 
+async def test_nobody_waits_for_more_than_a_minute_even_without_a_limit(stage: Stage) -> None:
+    wire = stage.wire(replace(AWAY, retry_after=61.0), FINE)
+
+    assert await stage.call(wire, Exchange(CallOptions(timeout=math.inf))) == "away"
+
+
 async def test_the_time_limit_counts_all_attempts_and_travels(stage: Stage) -> None:
     wire = stage.wire(replace(AWAY, retry_after=1.0), FINE)
     await stage.call(wire, Exchange(CallOptions(timeout=2.0, attempt_timeout=1.5)))

@@ -18,7 +18,7 @@ from servicelink.calls.failures import where
 from servicelink.calls.line import Health, Line
 from servicelink.calls.options import CallOptions
 from servicelink.calls.report import Report
-from servicelink.calls.retry import pause_before
+from servicelink.calls.retry import LONGEST_RETRY_AFTER, pause_before
 from servicelink.context import TIMEOUT_HEADER, deadline_of_incoming
 from servicelink.errors import CircuitOpen, RateLimited, ServiceError, ServiceTimeout
 
@@ -256,7 +256,7 @@ class _Attempts(Generic[T]):
         pause = outcome.retry_after
         if pause is None:
             pause = pause_before(self._retried + 1, self._line.clock.chance())
-        if self._line.clock.now() + pause >= self._call.deadline or not health.budget.withdraw():
+        if pause > LONGEST_RETRY_AFTER or pause >= self._remaining() or not health.budget.withdraw():
             return None
         self._retried += 1
         return pause

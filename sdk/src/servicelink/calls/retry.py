@@ -7,6 +7,8 @@ from email.utils import parsedate_to_datetime
 # Seconds. The first pause is up to the first, each further one up to twice as long, none longer than the last.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
+# One that is asked to wait longer than this hears the answer instead.
+LONGEST_RETRY_AFTER = 60.0
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 

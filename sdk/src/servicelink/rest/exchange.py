@@ -117,6 +117,20 @@ class RestExchange:
         return response
 
 
+def require_own_origin(binding: Binding, call: Call) -> None:
+    """Raise ServiceError unless the request leads to the link's own origin, whatever an interceptor made of it."""
+    address = _address(binding.uri)
+    if address is None or _origin(call.message.url) != address[1]:
+        raise _elsewhere(call)
+
+
+def _elsewhere(call: Call) -> ServiceError:
+    return ServiceError(
+        "the URL leads elsewhere, where this link's credential must not go",
+        **where(call, "Pass a path, or call other hosts with a client of their own"),
+    )
+
+
 def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
     """Answer what a response means that took `seconds`; `wall` is the time in seconds since 1970."""
     response.elapsed = dt.timedelta(seconds=seconds)
@@ -182,10 +196,7 @@ def _join(binding: Binding, url: str | httpx.URL, call: Call) -> httpx.URL:
     prefix, origin = address
     target = _parse(url, prefix, call)
     if _origin(target) != origin or target.userinfo:
-        raise ServiceError(
-            "the URL leads elsewhere, where this link's credential must not go",
-            **where(call, "Pass a path, or call other hosts with a client of their own"),
-        )
+        raise _elsewhere(call)
     return target
 
 

@@ -17,7 +17,7 @@ from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
 from servicelink.rest.bodies import Ending
-from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, settle
+from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_own_origin, settle
 from servicelink.rest.limits import Pool
 from servicelink.rest.sockets import Patience, PatientBackend
 
@@ -42,6 +42,7 @@ class HttpcoreWire:
         """Make one attempt; a unary answer is read whole."""
         call = send.call
         request: httpx.Request = call.message
+        require_own_origin(send.binding, call)
         started = time.monotonic()
         patience = Patience(started + send.limit, self._pool.write_timeout)
         try:

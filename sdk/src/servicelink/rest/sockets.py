@@ -104,13 +104,31 @@ class PatientBackend(httpcore.NetworkBackend):
     ) -> PatientStream:
         """Answer a connected stream; raises ConnectTimeout, ConnectError."""
         try:
-            sock = socket.create_connection((host, port), timeout.left(math.inf))
+            return PatientStream(_connect(host, port, timeout))
         except TimeoutError:
             raise httpcore.ConnectTimeout from None
         except OSError as error:
             raise httpcore.ConnectError(_reason(error)) from None
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return PatientStream(sock)
+
+
+def _connect(host: str, port: int, patience: Patience) -> socket.socket:
+    """Connect to the first address that answers; all of them together have the time that there is."""
+    problem = OSError("the name has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(patience.left(math.inf))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except TimeoutError:
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            problem = error
+        else:
+            return sock
+    raise problem
 
 
 def _reason(error: OSError) -> str:

@@ -10,17 +10,17 @@ class Contexts:
 
     def __init__(self, own: ssl.SSLContext | None = None) -> None:
         self._own = own
-        self._of: TlsFiles | None = None
-        self._context: ssl.SSLContext | None = None
+        self._known: tuple[TlsFiles, ssl.SSLContext | None] | None = None
 
     def __call__(self, binding: Binding) -> ssl.SSLContext | None:
         """Answer the context, None for the engine's own, which trusts what the system trusts."""
         if self._own is not None or binding.tls is None:
             return self._own
-        if binding.tls is not self._of and binding.tls != self._of:
-            self._context = _trusting(binding.tls)
-        self._of = binding.tls
-        return self._context
+        # One reference is read and written at once, whichever thread does it.
+        known = self._known
+        if known is None or known[0] != binding.tls:
+            known = self._known = (binding.tls, _trusting(binding.tls))
+        return known[1]
 
 
 def _trusting(files: TlsFiles) -> ssl.SSLContext | None:
