@@ -143,6 +143,14 @@ async def test_a_path_may_have_an_answer_of_its_own(world: str) -> None:
         await mocked.call("get", "/no")
 
 
+async def test_a_url_elsewhere_is_refused_as_by_a_real_client(world: str) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.returns({})
+
+    with pytest.raises(servicelink.ServiceError, match="leads elsewhere"):
+        await mocked.call("get", "http://elsewhere.example/")
+
+
 async def test_what_has_no_answer_says_how_to_give_one(world: str) -> None:
     with pytest.raises(AssertionError, match=r"client\.get\.returns"):
         await Mocked(world).call("get")
