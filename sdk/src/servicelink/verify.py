@@ -1,4 +1,4 @@
-"""Deciding about a call: its credential against the verifier's files, then the link's rules.
+"""Deciding about a call: its key or certificate against the verifier's files, then the link's rules.
 
 `decide` is pure; `VerifierFiles` keeps the newest verifier of a folder for it, `SharedKeys` is what stands in where
 there is no operator. All that could go wrong refuses: no files, files of two revisions, a path with two readings. Light
@@ -7,24 +7,34 @@ on purpose (the standard library and the contract), since authorizers and server
 
 import datetime as dt
 import hmac
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from typing import Protocol as Interface
 
 from servicelink.folder import SwappedFolder
 from servicelink_contract.binding import DEFAULT_HEADER
 from servicelink_contract.key import ApiKey, MalformedKeyError, parse_key
 from servicelink_contract.paths import RefusedPathError, parse_path
-from servicelink_contract.rules import Protocol, RestRequest, RestRule, allows_rest
+from servicelink_contract.rules import (
+    GrpcRequest,
+    Protocol,
+    RestRequest,
+    allows_graphql,
+    allows_grpc,
+    allows_rest,
+)
 from servicelink_contract.verifier import KeyEntry, LinkEntry, Mode, Verifier, parse_verifier
-from servicelink_contract.wire import Rule
 
 # The link's name where one key is shared by all callers.
 SHARED_KEY = "shared key"
 _SHARDS = "shard-*.json"
+# gRPC over HTTP/2, "Path": nothing is decoded there, so nothing else can mean the same method.
+_RPC_PATH = re.compile(r"/([A-Za-z0-9_.]+)/([A-Za-z0-9_]+)", re.ASCII)
 
 
 class Code(StrEnum):
@@ -38,7 +48,8 @@ class Code(StrEnum):
 class Allowed:
     """A call that may pass: `link` is namespace/name, `uid` the link's, `kid` that of the key it came with.
 
-    With a shared key `link` is "shared key", and `uid` and `kid` are empty.
+    With a certificate `kid` is its serial number in hexadecimal digits. With a shared key `link` is "shared key", and
+    `uid` and `kid` are empty.
     """
 
     link: str
@@ -89,6 +100,7 @@ class Presented:
     problem: str | None = None
 
 
+_ABSENT = Presented(None)
 # As they came: names and values as bytes, in any case, twins and all.
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -101,6 +113,32 @@ class RestCall:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class RpcCall:
+    """A gRPC call as received: its path, which is `/<service>/<method>`."""
+
+    path: str
+
+
+Call = RestCall | RpcCall
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What the certificate says that a client proved to have, read by whoever holds the connection.
+
+    `uris` are those among its subject alternative names, `serial` its number in hexadecimal digits; valid from
+    `not_before` until `not_after` (aware times). `problem` says why it is not trusted now, also where it was when the
+    connection began: the root that vouched for it may be gone.
+    """
+
+    uris: tuple[str, ...]
+    serial: str
+    not_before: dt.datetime
+    not_after: dt.datetime
+    problem: str | None = None
+
+
 class Guard(Interface):
     """Who decides for a server."""
 
@@ -108,31 +146,42 @@ class Guard(Interface):
     def header(self) -> str:
         """The name of the header that holds the credential, in lower case."""
 
-    def decide(self, headers: Headers, call: RestCall) -> Decision:
-        """Decide about one call, now."""
+    def decide(self, headers: Headers, call: Call, peer: Peer | None = None) -> Decision:
+        """Decide about one call, now; `peer` is the client's certificate, None where it proved none."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A key that may fit, with its link; the link's rules only where it is a REST link."""
+    """A key that may fit, with its link."""
 
     entry: LinkEntry
     key: KeyEntry
-    allow: tuple[RestRule, ...] | None
-    cap: tuple[RestRule, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A link that has proved who it is, and by what."""
+
+    entry: LinkEntry
+    kid: str
 
 
 @dataclass(frozen=True, slots=True)
 class VerifierIndex:
-    """A verifier, its keys by kid; a kid may stand twice, then the hash tells whose key it is."""
+    """A verifier, its keys by kid and its links by identity.
+
+    A kid may stand twice, then the hash tells whose key it is. So may an identity, of a link that was made anew while
+    the old one's entry is held.
+    """
 
     mode: Mode
     header: str
     candidates: dict[str, tuple[_Candidate, ...]]
+    identities: dict[str, tuple[LinkEntry, ...]]
 
 
 # Also what an empty folder means.
-_NOTHING = VerifierIndex(mode=Mode.ENFORCE, header=DEFAULT_HEADER, candidates={})
+_NOTHING = VerifierIndex(mode=Mode.ENFORCE, header=DEFAULT_HEADER, candidates={}, identities={})
 
 
 def normalise_header(name: str) -> str:
@@ -156,30 +205,34 @@ def read_presented(headers: Headers, name: str) -> Presented:
 
 
 def plan_index(verifier: Verifier) -> VerifierIndex:
-    """Answer the verifier, its keys by kid."""
+    """Answer the verifier, its keys by kid and its links by identity."""
     candidates: dict[str, tuple[_Candidate, ...]] = {}
+    identities: dict[str, tuple[LinkEntry, ...]] = {}
     for entry in verifier.links:
-        allow, cap = _rest_rules(entry.allow), _rest_rules(entry.cap)
         for key in entry.keys:
-            candidates[key.kid] = (*candidates.get(key.kid, ()), _Candidate(entry, key, allow, cap))
-    return VerifierIndex(verifier.mode, verifier.header.lower(), candidates)
+            candidates[key.kid] = (*candidates.get(key.kid, ()), _Candidate(entry, key))
+        if entry.identity is not None:
+            identities[entry.identity] = (*identities.get(entry.identity, ()), entry)
+    return VerifierIndex(verifier.mode, verifier.header.lower(), candidates, identities)
 
 
-def _rest_rules(rules: tuple[Rule, ...] | None) -> tuple[RestRule, ...] | None:
-    return None if rules is None else tuple(rule for rule in rules if isinstance(rule, RestRule))
+def decide(
+    index: VerifierIndex, headers: Headers, call: Call, *, now: dt.datetime, peer: Peer | None = None
+) -> Decision:
+    """Decide about a call: who calls, then whether the link's rules and the policy's cap allow it.
 
-
-def decide(index: VerifierIndex, headers: Headers, call: RestCall, *, now: dt.datetime) -> Decision:
-    """Decide about a REST call: who calls, then whether the link's rules and the policy's cap allow it.
-
-    `now` is aware of its time zone.
+    A key decides where one came, right or wrong; the certificate where none did. `now` is aware of its time zone.
     """
-    found = _authenticate(index, read_presented(headers, index.header), now)
-    verdict = found if isinstance(found, Refused) else _authorise(found, call)
+    presented = read_presented(headers, index.header)
+    if peer is None or presented != _ABSENT:
+        found = _authenticate(index, presented, now)
+        verdict = found if isinstance(found, Refused) else _authorise(found, call)
+    else:
+        verdict = _judge_peer(index, peer, call, now)
     return Decision(verdict, enforced=index.mode is not Mode.AUDIT, header=index.header)
 
 
-def _authenticate(index: VerifierIndex, presented: Presented, now: dt.datetime) -> _Candidate | Refused:
+def _authenticate(index: VerifierIndex, presented: Presented, now: dt.datetime) -> _Verified | Refused:
     if presented.value is None:
         return _unknown(presented.problem or "no credential came")
     try:
@@ -191,7 +244,29 @@ def _authenticate(index: VerifierIndex, presented: Presented, now: dt.datetime) 
         return _unknown("no link to this server has that key")
     if found.key.not_after is not None and now >= found.key.not_after:
         return _unknown("the key has expired")
-    return found
+    return _Verified(found.entry, found.key.kid)
+
+
+def _judge_peer(index: VerifierIndex, peer: Peer, call: Call, now: dt.datetime) -> Allowed | Refused:
+    if peer.problem is not None:
+        return _unknown(peer.problem)
+    if not peer.not_before <= now < peer.not_after:
+        return _unknown("the certificate is not valid now")
+    if len(peer.uris) != 1:
+        # X509-SVID, section 2: exactly one URI.
+        return _unknown("the certificate does not name one identity")
+    entries = index.identities.get(peer.uris[0], ())
+    if not entries:
+        return _unknown("no link to this server has that identity")
+    verified = [_Verified(entry, peer.serial) for entry in entries if not _is_retired(entry, peer)]
+    if not verified:
+        return _unknown("the certificate was replaced or revoked")
+    verdicts = [_authorise(one, call) for one in verified]
+    return next((one for one in verdicts if isinstance(one, Allowed)), verdicts[0])
+
+
+def _is_retired(entry: LinkEntry, peer: Peer) -> bool:
+    return entry.issued_after is not None and peer.not_before <= entry.issued_after
 
 
 def _find(index: VerifierIndex, key: ApiKey) -> _Candidate | None:
@@ -202,19 +277,47 @@ def _find(index: VerifierIndex, key: ApiKey) -> _Candidate | None:
     return None
 
 
-def _authorise(found: _Candidate, call: RestCall) -> Allowed | Refused:
-    entry, kid = found.entry, found.key.kid
-    if entry.protocol is not Protocol.REST:
-        return Refused(Code.PERMISSION_DENIED, f"the link is for {entry.protocol}, not for REST", entry.link, kid)
+def _authorise(found: _Verified, call: Call) -> Allowed | Refused:
+    entry = found.entry
+    problem = _find_denial(entry, call)
+    if problem is not None:
+        return Refused(Code.PERMISSION_DENIED, problem, entry.link, found.kid)
+    return Allowed(entry.link, entry.uid, found.kid)
+
+
+# What differs between protocols: how a call is read, and what its rules say.
+_PROTOCOLS = {RestCall: Protocol.REST, RpcCall: Protocol.GRPC}
+_ALLOWS: dict[Protocol, Callable[[Any, Any], bool]] = {
+    Protocol.REST: allows_rest,
+    Protocol.GRPC: allows_grpc,
+    Protocol.GRAPHQL: allows_graphql,
+}
+
+
+def _find_denial(entry: LinkEntry, call: Call) -> str | None:
+    """Answer why a link may not make a call, None where it may."""
+    protocol = _PROTOCOLS[type(call)]
+    if entry.protocol is not protocol:
+        return f"the link is for {entry.protocol}, not for {protocol}"
     try:
-        request = RestRequest(call.method, parse_path(call.path))
+        request = _parse(call)
     except RefusedPathError as error:
-        return Refused(Code.PERMISSION_DENIED, f"the path is refused: {error}", entry.link, kid)
-    if not allows_rest(found.allow, request):
-        return Refused(Code.PERMISSION_DENIED, "the link's rules do not allow it", entry.link, kid)
-    if not allows_rest(found.cap, request):
-        return Refused(Code.PERMISSION_DENIED, "the server's policy does not allow it", entry.link, kid)
-    return Allowed(entry.link, entry.uid, kid)
+        return f"the path is refused: {error}"
+    allows = _ALLOWS[protocol]
+    if not allows(entry.allow, request):
+        return "the link's rules do not allow it"
+    if not allows(entry.cap, request):
+        return "the server's policy does not allow it"
+    return None
+
+
+def _parse(call: Call) -> RestRequest | GrpcRequest:
+    if isinstance(call, RestCall):
+        return RestRequest(call.method, parse_path(call.path))
+    found = _RPC_PATH.fullmatch(call.path)
+    if found is None:
+        raise RefusedPathError("it does not name a service and a method")
+    return GrpcRequest(found[1], found[2])
 
 
 def _unknown(reason: str) -> Refused:
@@ -254,9 +357,9 @@ class VerifierFiles:
         """The name of the header that holds the credential, in lower case."""
         return self._index().header
 
-    def decide(self, headers: Headers, call: RestCall) -> Decision:
-        """Decide about a REST call by the newest good verifier."""
-        return decide(self._index(), headers, call, now=self._now())
+    def decide(self, headers: Headers, call: Call, peer: Peer | None = None) -> Decision:
+        """Decide about a call by the newest good verifier."""
+        return decide(self._index(), headers, call, now=self._now(), peer=peer)
 
     def _index(self) -> VerifierIndex:
         return self._files.current() or _NOTHING
@@ -275,8 +378,8 @@ class SharedKeys:
         if not self._keys or not all(self._keys):
             raise ValueError("at least one shared key is needed, and no empty one")
 
-    def decide(self, headers: Headers, call: RestCall) -> Decision:  # noqa: ARG002 - a guard is asked about a call
-        """Decide about a call: any, from whoever has a key."""
+    def decide(self, headers: Headers, call: Call, peer: Peer | None = None) -> Decision:  # noqa: ARG002 - a guard's
+        """Decide about a call: any, from whoever has a key; no certificate is one."""
         return Decision(self._judge(read_presented(headers, self.header)), enforced=True, header=self.header)
 
     def _judge(self, presented: Presented) -> Allowed | Refused:
