@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     faults = parser.getgroup("faults")
     faults.addoption("--kills", type=int, default=12, help="how often the operator is killed")
     faults.addoption("--outage", type=float, default=30, help="for how many seconds the API server is away")
+    faults.addoption("--rotations", type=int, default=30, help="how often keys and certificates change under traffic")
     faults.addoption("--seed", type=int, default=1, help="from which the moments of faults are drawn")
 
 

@@ -193,6 +193,12 @@ class Peer:
         lines = "".join(f"{name}: {text}\r\n" for name, text in named.items())
         await self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body)
 
+    @property
+    def serial(self) -> str:
+        """The serial number of the certificate that the client showed, "" for none."""
+        found = self._writer.get_extra_info("peercert") or {}
+        return str(found.get("serialNumber", "")).lower().lstrip("0")
+
     async def until_gone(self) -> None:
         """Wait until the other side has closed the connection."""
         while await self._reader.read(65536):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
+    from servicelink.rest.tls import ssl_context
     from servicelink.testing import create_mock_service_client
     from servicelink.verify import Allowed
     from servicelink_contract.rules import Protocol
@@ -72,6 +73,7 @@ __all__ = [
     "current_link",
     "httpx_transport",
     "metrics",
+    "ssl_context",
 ]
 
 _HOMES = {
@@ -120,6 +122,7 @@ _HOMES = {
         "metrics",
     ),
     "servicelink.rest.client": ("ServiceClient", "connect", "httpx_transport"),
+    "servicelink.rest.tls": ("ssl_context",),
     "servicelink.testing": ("create_mock_service_client",),
     "servicelink.verify": ("Allowed",),
     "servicelink_contract.rules": ("Protocol",),

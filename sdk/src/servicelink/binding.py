@@ -60,6 +60,11 @@ class Binding:
     limits: Limits = DEFAULTS
     tls: TlsFiles | None = None
 
+    @property
+    def kid(self) -> str:
+        """The public name of the key, "" where there is none."""
+        return "" if self.credential is None else self.credential.kid
+
 
 class Source(Interface):
     """Where a binding comes from."""
@@ -187,13 +192,13 @@ def observe_binding(folder: Path, name: str, protocol: Protocol) -> Binding:
         raise ValueError(f"it has no {BindingKey.URI.value}: its Secret has not come yet, or is no binding")
     document = parse_link_document(files[BindingKey.LINK]) if files[BindingKey.LINK] else None
     key, tls = files[BindingKey.API_KEY], _tls(files)
-    if not key:
-        raise ValueError(f"it has no {BindingKey.API_KEY.value}, and this release calls with API keys only")
+    if not key and not files[BindingKey.TLS_CERTIFICATE]:
+        raise ValueError(f"it has neither {BindingKey.API_KEY.value} nor {BindingKey.TLS_CERTIFICATE.value}")
     return Binding(
         link=name if document is None else document.link,
         server="" if document is None else document.server,
         uri=files[BindingKey.URI],
-        credential=parse_credential(key, files[BindingKey.HEADER] or DEFAULT_HEADER),
+        credential=parse_credential(key, files[BindingKey.HEADER] or DEFAULT_HEADER) if key else None,
         limits=DEFAULTS if document is None else _limits(document),
         tls=tls,
     )
@@ -205,9 +210,28 @@ def _tls(files: dict[BindingKey, str]) -> TlsFiles | None:
         files[BindingKey.TLS_KEY],
         files[BindingKey.TRUST_BUNDLE],
     )
+    if not certificate and not key and not trust:
+        return None
     if bool(certificate) != bool(key):
         raise ValueError(f"{BindingKey.TLS_CERTIFICATE.value} and {BindingKey.TLS_KEY.value} go together")
-    return TlsFiles(certificate, key, trust) if certificate or trust else None
+    if certificate and not trust:
+        # The system's roots instead would let somebody else's certificate for the server's name pass.
+        raise ValueError(f"{BindingKey.TLS_CERTIFICATE.value} goes with {BindingKey.TRUST_BUNDLE.value}")
+    if certificate and files[BindingKey.URI].startswith(_PLAINTEXT):
+        raise ValueError(f"its {BindingKey.URI.value} leads where no certificate is shown")
+    found = TlsFiles(certificate, key, trust)
+    _require_fit(found)
+    return found
+
+
+_PLAINTEXT = ("http:", "grpc:")
+
+
+def _require_fit(files: TlsFiles) -> None:
+    """Raise ValueError for texts that make no context: the last good ones must stay in use."""
+    from servicelink.tls import client_context  # noqa: PLC0415 - most bindings need no ssl
+
+    client_context(files)
 
 
 def _limits(document: LinkDocument) -> Limits:

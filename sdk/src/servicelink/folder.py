@@ -61,7 +61,7 @@ class SwappedFolder(Generic[T]):
 
     def current(self) -> T | None:
         """Answer the newest good state, at most 50 ms old; None while there has been none."""
-        if self._checked is None or self._clock() - self._checked >= CHECK_EVERY:
+        if self._checked is None or self._is_unread() or self._clock() - self._checked >= CHECK_EVERY:
             self.reload()
         return self._good
 
@@ -71,6 +71,10 @@ class SwappedFolder(Generic[T]):
             self._checked = self._clock()
             self._refresh()
         return self._good
+
+    def _is_unread(self) -> bool:
+        """Say whether another thread is reading for the first time: there is nothing yet that could be answered."""
+        return self._good is None and self._problem is None
 
     def _refresh(self) -> None:
         for _ in range(_TRIES):

@@ -65,12 +65,16 @@ def test_a_binding_says_names_address_key_and_limits(folder: Folder) -> None:
     ("changes", "problem"),
     [
         ({"uri": ""}, "has no uri"),
-        ({"api_key": ""}, "has no api-key"),
+        ({"api_key": ""}, "has neither api-key nor tls.crt"),
         ({"api_key": OLD[:-3]}, "cut off or mistyped"),
         ({"api_key": "two\nlines"}, "no header can hold"),
         ({"protocol": "grpc"}, "is a link for grpc"),
         ({"link.json": "{"}, "is not understood"),
         ({"tls.crt": "PEM"}, "go together"),
+        ({"tls.crt": "PEM", "tls.key": "PEM"}, "goes with ca.crt"),
+        ({"tls.crt": "PEM", "tls.key": "PEM", "ca.crt": "PEM"}, "leads where no certificate is shown"),
+        ({"tls.crt": "PEM", "tls.key": "PEM", "ca.crt": "PEM", "uri": "https://api"}, "not understood"),
+        ({"ca.crt": "PEM"}, "the roots are not understood"),
     ],
 )
 def test_a_binding_that_is_no_good_says_why_and_never_what_the_key_was(
@@ -190,6 +194,30 @@ def test_a_key_that_is_none_of_ours_is_taken_as_it_is() -> None:
 
     assert (credential.text, credential.kid) == ("shared-secret", "")
     assert "shared-secret" not in repr(credential)
+
+
+def test_whoever_comes_while_it_is_read_for_the_first_time_waits_for_it(folder: Folder) -> None:
+    folder.write()
+    answered = threading.Event()
+    answers: list[str | None] = []
+
+    def parse(path: Path) -> str:
+        other.start()
+        # Whoever does not wait would have an answer by then, and it would be none.
+        answered.wait(0.2)
+        return (path / "uri").read_text()
+
+    files = SwappedFolder(folder.path, parse)
+
+    def ask() -> None:
+        answers.append(files.current())
+        answered.set()
+
+    other = threading.Thread(target=ask)
+    answers.append(files.current())
+    other.join()
+
+    assert answers == [FILES["uri"]] * 2
 
 
 def write_version(folder: Folder, number: int) -> None:

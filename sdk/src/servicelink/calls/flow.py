@@ -263,7 +263,10 @@ class _Attempts(Generic[T]):
 
     def _plan_resend(self) -> float | None:
         """A credential that was rotated meanwhile is used at once: the refusal says that nothing was executed."""
-        if self._resent or self._line.source.reload().credential == self._binding.credential:
+        if self._resent:
+            return None
+        fresh, refused = self._line.source.reload(), self._binding
+        if (fresh.credential, fresh.tls) == (refused.credential, refused.tls):
             return None
         self._resent = True
         return 0.0
@@ -274,8 +277,7 @@ class _Attempts(Generic[T]):
         if self._interceptors:
             call.metadata = self._metadata
         call.attempt += 1
-        if self._binding.credential is not None:
-            call.kid = self._binding.credential.kid
+        call.kid = self._binding.kid
         if self._binding.uri != before.uri:
             call.message = self._exchange.open(self._binding, call.deadline, call.timeout).message
 

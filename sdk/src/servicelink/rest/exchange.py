@@ -92,7 +92,7 @@ class RestExchange:
             timeout=timeout,
             idempotent=self.method in IDEMPOTENT if self.options.idempotent is None else self.options.idempotent,
             streamed=self._streamed,
-            kid="" if binding.credential is None else binding.credential.kid,
+            kid=binding.kid,
         )
         target = _join(binding, self._url, call)
         call.operation = f"{self.method} {target.path}"

@@ -7,6 +7,7 @@ import math
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpcore
@@ -45,12 +46,16 @@ class HttpcoreWire:
         require_own_origin(send.binding, call)
         started = time.monotonic()
         patience = Patience(started + send.limit, self._pool.write_timeout)
+        pool, streams = self._open(self._tls(send.binding)), False
         try:
-            answer = self._begin(send, request, patience)
+            answer = self._begin(send, request, patience, pool)
             if call.streamed and not _is_short_error(answer):
                 # Until headers, then idle time.
                 patience.until, patience.each = math.inf, send.idle
-                response = _response(answer, request, HttpcoreBody(answer, call))
+                response, streams = (
+                    _response(answer, request, HttpcoreBody(answer, call, partial(self._end, pool))),
+                    True,
+                )
             else:
                 response = _response(answer, request, _read(answer))
             return settle(response, self._wall(), time.monotonic() - started)
@@ -64,6 +69,9 @@ class HttpcoreWire:
             return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
             return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+        finally:
+            if not streams:
+                self._end(pool)
 
     def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""
@@ -77,7 +85,9 @@ class HttpcoreWire:
             for pool in pools.values():
                 pool.close()
 
-    def _begin(self, send: Send, request: httpx.Request, patience: Patience) -> httpcore.Response:
+    def _begin(
+        self, send: Send, request: httpx.Request, patience: Patience, pool: httpcore.ConnectionPool
+    ) -> httpcore.Response:
         url = request.url
         target = httpcore.URL(
             scheme=url.raw_scheme,
@@ -93,7 +103,7 @@ class HttpcoreWire:
             content=_content(request),
             extensions={"timeout": waits},
         )
-        return self._open(self._tls(send.binding)).handle_request(outgoing)
+        return pool.handle_request(outgoing)
 
     def _open(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
         if self._generation == forks.generation():
@@ -104,7 +114,16 @@ class HttpcoreWire:
             if self._generation != forks.generation():
                 # The parent's connections are neither used nor closed here.
                 self._generation, self._pools = forks.generation(), {}
-            return self._pools.setdefault(tls, self._make(tls))
+            if tls not in self._pools:
+                earlier, self._pools = self._pools, {tls: self._make(tls)}
+                for pool in earlier.values():
+                    _close_if_idle(pool)
+            return self._pools[tls]
+
+    def _end(self, pool: httpcore.ConnectionPool) -> None:
+        """Close the connections of an earlier context once nothing is under way in them."""
+        if pool not in self._pools.values():
+            _close_if_idle(pool)
 
     def _make(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
         idle = self._pool.idle
@@ -120,9 +139,10 @@ class HttpcoreWire:
 class HttpcoreBody(httpx.SyncByteStream):
     """A streamed answer; raises ServiceUnavailable where it breaks off, ServiceTimeout after too long a silence."""
 
-    def __init__(self, answer: httpcore.Response, call: Call) -> None:
+    def __init__(self, answer: httpcore.Response, call: Call, end: Callable[[], None]) -> None:
         self.ending = Ending(call)
         self._answer = answer
+        self._end = end
 
     def __iter__(self) -> Iterator[bytes]:
         assert not isinstance(self._answer.stream, bytes)
@@ -137,6 +157,12 @@ class HttpcoreBody(httpx.SyncByteStream):
     def close(self) -> None:
         """Give the connection back, or close it where the answer was not read to its end."""
         self._answer.close()
+        self._end()
+
+
+def _close_if_idle(pool: httpcore.ConnectionPool) -> None:
+    if all(connection.is_idle() or connection.is_closed() for connection in pool.connections):
+        pool.close()
 
 
 def _read(answer: httpcore.Response) -> bytes:
