@@ -8,12 +8,14 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
-from servicelink.verify import Allowed
+if TYPE_CHECKING:
+    from servicelink.verify import Allowed
 
 REQUEST_ID_HEADER = "x-request-id"
 CORRELATION_ID_HEADER = "x-correlation-id"
@@ -35,7 +37,7 @@ class Incoming:
     `deadline` is in seconds of the monotonic clock, infinite where the caller said nothing.
     """
 
-    link: Allowed | None = None
+    link: "Allowed | None" = None
     request_id: str | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
@@ -43,11 +45,29 @@ class Incoming:
     deadline: float = math.inf
 
 
+class _Unread(Incoming):
+    """The same, read from its headers when somebody asks first: most calls that are served make none themselves."""
+
+    __slots__ = ("_came_at", "_carried")
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _FIELDS:
+            raise AttributeError(name)
+        headers = {raw.decode("latin-1").lower(): value.decode("latin-1") for raw, value in self._carried}
+        found = read_incoming(headers, self._came_at)
+        for field in _FIELDS:
+            object.__setattr__(self, field, getattr(found, field))
+        return getattr(self, name)
+
+
+_FIELDS = tuple(field.name for field in fields(Incoming) if field.name != "link")
+_SET_LINK, _SET_CARRIED, _SET_CAME_AT = (getattr(_Unread, name).__set__ for name in ("link", "_carried", "_came_at"))
+
 NOTHING = Incoming()
 incoming: ContextVar[Incoming] = ContextVar("servicelink_incoming", default=NOTHING)
 
 
-def current_link() -> Allowed | None:
+def current_link() -> "Allowed | None":
     """Answer who calls, inside of a call that a middleware let through as verified; None everywhere else."""
     return incoming.get().link
 
@@ -69,6 +89,16 @@ def carry(headers: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         incoming.reset(token)
+
+
+def defer_incoming(link: "Allowed | None", carried: Iterable[tuple[bytes, bytes]]) -> Incoming:
+    """Answer what a call carries on that came now from a verified link; its headers are read once somebody asks."""
+    found = _Unread.__new__(_Unread)
+    # By their slots, since the class is frozen.
+    _SET_LINK(found, link)
+    _SET_CARRIED(found, carried)
+    _SET_CAME_AT(found, time.monotonic())
+    return found
 
 
 def read_incoming(headers: Mapping[str, str], now: float) -> Incoming:

@@ -18,25 +18,28 @@ _locks: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
 
 class Lock:
-    """A lock that is open in a forked child, whoever held it in the parent."""
+    """A lock that is open in a forked child, whoever held it in the parent.
 
-    __slots__ = ("__weakref__", "_lock")
+    `with lock:` is how to hold it; `with lock.inner:` the quicker way, for what every call does.
+    """
+
+    __slots__ = ("__weakref__", "inner")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.inner = threading.Lock()
         _locks.add(self)
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.inner.acquire()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self.inner.release()
 
     def renew(self) -> None:
         """Forget who holds it."""
-        self._lock = threading.Lock()
+        self.inner = threading.Lock()
 
 
 def generation() -> int:

@@ -3,7 +3,7 @@
     with sync.connect("payments") as payments:
         charge = payments.post("/v1/charges", json={"amount": 100}).json()
 
-A client may be used by several threads, and made before a fork.
+A client may be used by several threads, and made before a fork. `sync.LinkMiddleware` is the middleware for WSGI.
 """
 
 from importlib import import_module
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from servicelink.rest.sync_client import ServiceClient, connect, httpx_transport
     from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
+    from servicelink.wsgi import LinkMiddleware
 
-__all__ = ["ServiceClient", "connect", "create_mock_service_client", "httpx_transport"]
+__all__ = ["LinkMiddleware", "ServiceClient", "connect", "create_mock_service_client", "httpx_transport"]
 
 _HOME = {
+    "LinkMiddleware": ("servicelink.wsgi", "LinkMiddleware"),
     "httpx_transport": ("servicelink.rest.sync_client", "httpx_transport"),
     "ServiceClient": ("servicelink.rest.sync_client", "ServiceClient"),
     "connect": ("servicelink.rest.sync_client", "connect"),

@@ -40,6 +40,15 @@ class Pace:
             self._next = due + self._apart
         return wait
 
+    def take(self, now: float) -> float:
+        """Answer 0 where a call may go now, and count it; else in how many seconds one may, and nothing is counted."""
+        with self._lock:
+            due = max(self._next, now)
+            wait = max(0.0, due - self._burst - now)
+            if not wait:
+                self._next = due + self._apart
+        return wait
+
 
 class RetryBudget:
     """Ten tokens; another attempt takes one, a success gives a tenth back. Thread-safe.
