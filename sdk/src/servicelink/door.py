@@ -123,7 +123,7 @@ class Door:
     def _read_path(self, seen: tuple[bytes | None, str]) -> PathReading:
         raw, decoded = seen
         # `raw_path` is optional (ASGI HTTP specification, 2.4), and some servers leave the query in.
-        path = quote(decoded, safe=_PATH_CHARACTERS) if raw is None else raw.split(b"?", 1)[0].decode("latin-1")
+        path = _quote(decoded) if raw is None else raw.split(b"?", 1)[0].decode("latin-1")
         try:
             segments = parse_path(path)
         except RefusedPathError:
@@ -132,6 +132,11 @@ class Door:
         agrees = decoded == "/" + "/".join(segments)
         exempt = agrees and (_any(self._exempt, segments) or not _any(self._protect, segments))
         return PathReading(path, segments, is_checked=not exempt, agrees=agrees)
+
+
+def _quote(decoded: str) -> str:
+    # Bytes that are no UTF-8 come as surrogates (PEP 383), and must be refused, not raised for.
+    return quote(decoded, safe=_PATH_CHARACTERS, errors="surrogateescape")
 
 
 def _is_too_large(length: bytes) -> bool:
