@@ -26,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     faults.addoption("--outage", type=float, default=30, help="for how many seconds the API server is away")
     faults.addoption("--rotations", type=int, default=30, help="how often keys and certificates change under traffic")
     faults.addoption("--seed", type=int, default=1, help="from which the moments of faults are drawn")
+    swaps = parser.getgroup("swaps")
+    swaps.addoption("--swaps", type=int, default=300, help="how often folders are swapped under readers (proof: 10000)")
 
 
 @dataclass(frozen=True, slots=True)
