@@ -13,6 +13,7 @@ import pytest
 from sdk_servers import KEY, LINK, READS, VERIFIER, entry_of, make_key, swap, with_keys, write_verifier
 
 from servicelink import folder as folders
+from servicelink import forks
 from servicelink.folder import CHECK_EVERY, SwappedFolder
 from servicelink.headers import HeaderNames
 from servicelink.memo import Memo
@@ -119,9 +120,9 @@ def test_a_memo_forgets_everything_when_it_is_full() -> None:
 
 def number_of(index: VerifierIndex) -> int | None:
     """Answer the number that all parts of a verifier name, None for one that is torn."""
-    numbers = {int(known.entry.uid) for known in index.known.values()}
-    numbers |= {int(known.key.kid) for known in index.known.values()} | {int(index.header.rpartition("-")[2])}
-    return numbers.pop() if len(numbers) == 1 and len(index.known) == 4 else None
+    numbers = {int(known.entries[0].uid) for known in index.keys.values()}
+    numbers |= {int(known.kid) for known in index.keys.values()} | {int(index.header.rpartition("-")[2])}
+    return numbers.pop() if len(numbers) == 1 and len(index.keys) == 4 else None
 
 
 def numbered(number: int) -> Verifier:
@@ -145,7 +146,7 @@ def test_swaps_under_readers_never_give_a_torn_verifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, *, is_large: bool
 ) -> None:
     monkeypatch.setattr(folders, "CHECK_EVERY", 0.0)
-    monkeypatch.setattr("servicelink.verify._LARGE", 0 if is_large else 1 << 30)
+    monkeypatch.setattr("servicelink.verify.files.LARGE", 0 if is_large else 1 << 30)
     swaps: int = request.config.getoption("--swaps")
     write_numbered(tmp_path, 0)
     files = VerifierFiles(tmp_path)
@@ -231,7 +232,7 @@ def test_a_forked_child_reads_on_where_a_thread_of_its_parent_was_reading(
     assert files.current() == "one"
     monkeypatch.setattr(folders, "CHECK_EVERY", 0.0)
     # As a child finds it whose parent was reading: the thread is in another process.
-    files._reading_in = folders.forks.generation() - 1  # noqa: SLF001 - set by the parent
+    files._reading_in = forks.generation() - 1  # noqa: SLF001 - set by the parent
     swap(tmp_path, {"name": "two"})
 
     until(lambda: files.current() == "two")

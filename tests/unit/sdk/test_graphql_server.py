@@ -338,7 +338,7 @@ def test_a_refusal_names_no_content_of_the_request() -> None:
     from servicelink.graphql.judge import judge  # noqa: PLC0415 - as above
     from servicelink.verify import plan_index  # noqa: PLC0415 - as above
 
-    known = next(iter(plan_index(with_rules()).known.values()))
+    known = next(iter(plan_index(with_rules()).keys.values()))
     body = json.dumps({"query": "{ topsecret", "topsecret": 1}).encode()
     decision = judge(known, HttpRequest("POST", b"", [(b"content-type", b"application/json")], body))
 
