@@ -44,6 +44,7 @@ bench: setup ## Measure, print tables and keep them under docs/proof
 	uv run --frozen python tests/perf/bench_devcluster.py
 	uv run --frozen python tests/perf/bench_operator.py --large 10000
 	uv run --frozen python tests/perf/sdk/bench_client.py
+	uv run --frozen python tests/perf/sdk/bench_server.py
 
 .PHONY: setup
 setup: uv packages ## Install uv and, as root on Debian, the packages that a node needs
