@@ -3,8 +3,8 @@
 Usage: bench_server.py [--rounds N] [--calls N]
 
 The least is one SHA-256 of the key and one look-up in a dictionary. Both are measured in turn, round by round, in this
-process and in CPU time; an application that does nothing is measured beside, and taken off. Prints a table, and keeps it
-and the figures under docs/proof.
+process and in CPU time; an application that does nothing is measured beside, and taken off. Prints a table, and keeps
+it and the figures under docs/proof.
 """
 
 import argparse
@@ -207,8 +207,8 @@ def render(rows: list[Row], chosen: argparse.Namespace) -> str:
     return f"""# The SDK's middleware: what it adds to a call that it accepts
 
 Written by `make bench` on {machine}:
-medians of {chosen.rounds} rounds of {chosen.calls} calls in one run. The look-up is one SHA-256 of the key and one look-up in a
-dictionary, measured in turn with the rest.
+medians of {chosen.rounds} rounds of {chosen.calls} calls in one run. The look-up is one SHA-256 of the key and one
+look-up in a dictionary, measured in turn with the rest.
 
 | what | figure | target |
 |---|---|---|
