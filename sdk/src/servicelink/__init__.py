@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         ServiceTimeout,
         ServiceUnavailable,
     )
+    from servicelink.graphql.client import GraphQLClient, connect_graphql
+    from servicelink.graphql.exchange import GraphQLAnswer
+    from servicelink.graphql.operation import GraphQLOperation
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.rest.tls import ssl_context
@@ -46,7 +49,10 @@ __all__ = [
     "CircuitState",
     "Counted",
     "Counts",
+    "GraphQLAnswer",
+    "GraphQLClient",
     "GraphQLError",
+    "GraphQLOperation",
     "Interceptor",
     "InvalidServiceAuth",
     "LinkConfigurationError",
@@ -68,6 +74,7 @@ __all__ = [
     "ServiceUnavailable",
     "carry",
     "connect",
+    "connect_graphql",
     "create_mock_service_client",
     "current_correlation_id",
     "current_link",
@@ -113,6 +120,9 @@ _HOMES = {
         "ServiceTimeout",
         "ServiceUnavailable",
     ),
+    "servicelink.graphql.client": ("GraphQLClient", "connect_graphql"),
+    "servicelink.graphql.exchange": ("GraphQLAnswer",),
+    "servicelink.graphql.operation": ("GraphQLOperation",),
     "servicelink.measures": (
         "CallCount",
         "CallRow",

@@ -112,6 +112,12 @@ class RemoteError(ServiceError):
 
 
 class GraphQLError(RemoteError):
-    """The application answered with GraphQL errors; `path` leads to the field of the first of them."""
+    """The application answered with GraphQL errors.
+
+    `path` leads to the field of the first of them, whose `extensions.code` is `code`; `errors` holds all as they came,
+    `data` what was answered all the same. No message shows `errors` or `data`.
+    """
 
     path: tuple[str | int, ...] = ()
+    errors: tuple[dict[str, Any], ...] = ()
+    data: dict[str, Any] | None = None

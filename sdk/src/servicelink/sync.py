@@ -10,13 +10,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servicelink.graphql.sync_client import GraphQLClient, connect_graphql
     from servicelink.rest.sync_client import ServiceClient, connect, httpx_transport
     from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
     from servicelink.wsgi import LinkMiddleware
 
-__all__ = ["LinkMiddleware", "ServiceClient", "connect", "create_mock_service_client", "httpx_transport"]
+__all__ = [
+    "GraphQLClient",
+    "LinkMiddleware",
+    "ServiceClient",
+    "connect",
+    "connect_graphql",
+    "create_mock_service_client",
+    "httpx_transport",
+]
 
 _HOME = {
+    "GraphQLClient": ("servicelink.graphql.sync_client", "GraphQLClient"),
+    "connect_graphql": ("servicelink.graphql.sync_client", "connect_graphql"),
     "LinkMiddleware": ("servicelink.wsgi", "LinkMiddleware"),
     "httpx_transport": ("servicelink.rest.sync_client", "httpx_transport"),
     "ServiceClient": ("servicelink.rest.sync_client", "ServiceClient"),

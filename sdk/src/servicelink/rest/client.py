@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -12,38 +13,24 @@ from servicelink.calls.drive import AsyncDriver, Ended
 from servicelink.calls.flow import Deliver, Flow, flow
 from servicelink.rest.aiohttp_wire import AiohttpBody, AiohttpWire
 from servicelink.rest.bodies import Ending
+from servicelink.rest.caller import Caller
 from servicelink.rest.exchange import RestExchange
 from servicelink.rest.forwarded import ForwardedExchange
 from servicelink.rest.limits import Pool
-from servicelink.rest.ready import until_ready
+from servicelink.rest.ready import health_exchange, until_ready
 from servicelink.rest.surface import RestMethods
 from servicelink.rest.tls import Contexts
 from servicelink.settings import ClientOptions
 
 
-class ServiceClient(RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsyncContextManager[httpx.Response]]):
-    """A client of one server, for the application's life: `connect(name)`, or with an explicit address.
-
-    `service_name` names a link or its server; it is looked for on the first call. With `base_url` nothing is looked
-    for, and a credential is sent only if given as `api_key`, or with `shared_key=True` from INTERNAL_API_KEY. The other
-    options are those of `connect`. It may be made outside of any event loop and serves any. Raises ValueError.
-
-        async with ServiceClient(service_name="payments", base_url="http://localhost:8080") as payments:
-            answer = await payments.get("/v1/charges")
-    """
+class AsyncCaller(Caller):
+    """A client for event loops."""
 
     _is_asynchronous = True
 
     def _set_up(self, pool: Pool, contexts: Contexts) -> None:
         self._wire = AiohttpWire(pool, contexts)
         self._driver = AsyncDriver(self._wire)
-
-    async def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
-        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
-
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
-        """
-        await self._driver.run(until_ready(self._line, path, seconds))
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; calls still under way fail."""
@@ -56,6 +43,27 @@ class ServiceClient(RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsy
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class ServiceClient(
+    AsyncCaller, RestMethods[Coroutine[Any, Any, httpx.Response], AbstractAsyncContextManager[httpx.Response]]
+):
+    """A client of one server, for the application's life: `connect(name)`, or with an explicit address.
+
+    `service_name` names a link or its server; it is looked for on the first call. With `base_url` nothing is looked
+    for, and a credential is sent only if given as `api_key`, or with `shared_key=True` from INTERNAL_API_KEY. The other
+    options are those of `connect`. It may be made outside of any event loop and serves any. Raises ValueError.
+
+        async with ServiceClient(service_name="payments", base_url="http://localhost:8080") as payments:
+            answer = await payments.get("/v1/charges")
+    """
+
+    async def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
+        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
+
+        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        """
+        await self._driver.run(until_ready(self._line, partial(health_exchange, path), seconds))
 
     def _run(self, exchange: RestExchange) -> Coroutine[Any, Any, httpx.Response]:
         return self._driver.run(flow(self._line, exchange))

@@ -4,20 +4,15 @@
 an asynchronous one.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from copy import copy
-from typing import IO, Any, Generic, Self, TypedDict, TypeVar, Unpack
+from typing import IO, Any, Generic, TypedDict, TypeVar, Unpack
 
 import httpx
 
-from servicelink.calls.breaker import CircuitBreaker
 from servicelink.calls.options import CallOptions
+from servicelink.rest.caller import Caller
 from servicelink.rest.exchange import Headers, RestExchange
-from servicelink.rest.limits import Pool, parse_pool
-from servicelink.rest.tls import Contexts
-from servicelink.settings import Address, ClientOptions, Settings, open_line
-from servicelink_contract.rules import Protocol
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -59,30 +54,8 @@ _OF_CONTENT = frozenset({"params", "content", "data", "files", "json"})
 _KNOWN = _OF_CALL | _OF_CONTENT | {"headers", "raise_for_status"}
 
 
-class RestMethods(ABC, Generic[R, S]):
+class RestMethods(Caller, Generic[R, S]):
     """A client's calls."""
-
-    _is_asynchronous: bool
-
-    def __init__(
-        self,
-        *,
-        service_name: str,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        shared_key: bool = False,
-        **options: Unpack[ClientOptions],
-    ) -> None:
-        settings = Settings(**options)
-        self._name = service_name
-        self._options = settings.call_options
-        address = Address(service_name=service_name, base_url=base_url, api_key=api_key, shared_key=shared_key)
-        self._line = open_line(Protocol.REST, address, settings, asynchronous=self._is_asynchronous)
-        self._set_up(parse_pool(settings.limits, settings.write_timeout), Contexts(settings.ssl_context))
-
-    @abstractmethod
-    def _set_up(self, pool: Pool, contexts: Contexts) -> None:
-        """Make wire and driver."""
 
     @abstractmethod
     def _run(self, exchange: RestExchange) -> R:
@@ -91,14 +64,6 @@ class RestMethods(ABC, Generic[R, S]):
     @abstractmethod
     def _open(self, exchange: RestExchange) -> S:
         """Make a call whose answer is streamed."""
-
-    @property
-    def breaker(self) -> CircuitBreaker:
-        """The link's circuit breaker: its state, `add_listener()`, `reset()`; raises LinkNotFound."""
-        return self._line.health(self._line.source.current()).breaker
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
 
     def request(self, method: str, url: str | httpx.URL, **options: Unpack[RequestOptions]) -> R:
         """Make one call; `url` is a path below the link's address, or a URL of the same origin.
@@ -143,20 +108,6 @@ class RestMethods(ABC, Generic[R, S]):
     def options(self, url: str | httpx.URL, **options: Unpack[RequestOptions]) -> R:
         """OPTIONS; options as `request`."""
         return self.request("OPTIONS", url, **options)
-
-    def with_options(
-        self,
-        *,
-        timeout: float | None = None,
-        attempt_timeout: float | None = None,
-        retries: int | None = None,
-        idempotent: bool | None = None,
-    ) -> Self:
-        """Answer a client with these options that shares connections, circuit and all else with this one."""
-        said = CallOptions(timeout, attempt_timeout, retries, idempotent)
-        other = copy(self)
-        other._options = said.over(self._options)  # noqa: SLF001 - of the same class
-        return other
 
 
 def _exchange(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -10,34 +11,25 @@ import httpx
 from servicelink.calls.drive import Driver, Ended
 from servicelink.calls.flow import Deliver, Flow, flow
 from servicelink.rest.bodies import Ending
+from servicelink.rest.caller import Caller
 from servicelink.rest.exchange import RestExchange
 from servicelink.rest.forwarded import ForwardedExchange
 from servicelink.rest.httpcore_wire import HttpcoreBody, HttpcoreWire
 from servicelink.rest.limits import Pool
-from servicelink.rest.ready import until_ready
+from servicelink.rest.ready import health_exchange, until_ready
 from servicelink.rest.surface import RestMethods
 from servicelink.rest.tls import Contexts
 from servicelink.settings import ClientOptions
 
 
-class ServiceClient(RestMethods[httpx.Response, AbstractContextManager[httpx.Response]]):
-    """A client of one server, for the application's life; as `servicelink.ServiceClient`, without `await`.
-
-    Thread-safe. Raises ValueError, and TypeError for asynchronous interceptors.
-    """
+class SyncCaller(Caller):
+    """A client for programs without an event loop."""
 
     _is_asynchronous = False
 
     def _set_up(self, pool: Pool, contexts: Contexts) -> None:
         self._wire = HttpcoreWire(pool, contexts)
         self._driver = Driver(self._wire)
-
-    def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
-        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
-
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
-        """
-        self._driver.run(until_ready(self._line, path, seconds))
 
     def close(self) -> None:
         """Close all connections; calls still under way fail."""
@@ -50,6 +42,20 @@ class ServiceClient(RestMethods[httpx.Response, AbstractContextManager[httpx.Res
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class ServiceClient(SyncCaller, RestMethods[httpx.Response, AbstractContextManager[httpx.Response]]):
+    """A client of one server, for the application's life; as `servicelink.ServiceClient`, without `await`.
+
+    Thread-safe. Raises ValueError, and TypeError for asynchronous interceptors.
+    """
+
+    def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
+        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
+
+        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        """
+        self._driver.run(until_ready(self._line, partial(health_exchange, path), seconds))
 
     def _run(self, exchange: RestExchange) -> httpx.Response:
         return self._driver.run(flow(self._line, exchange))
