@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.rest.tls import ssl_context
-    from servicelink.testing import create_mock_service_client
+    from servicelink.testing import create_mock_graphql_client, create_mock_service_client
     from servicelink.verify import Allowed
     from servicelink_contract.rules import Protocol
 
@@ -75,6 +75,7 @@ __all__ = [
     "carry",
     "connect",
     "connect_graphql",
+    "create_mock_graphql_client",
     "create_mock_service_client",
     "current_correlation_id",
     "current_link",
@@ -133,7 +134,7 @@ _HOMES = {
     ),
     "servicelink.rest.client": ("ServiceClient", "connect", "httpx_transport"),
     "servicelink.rest.tls": ("ssl_context",),
-    "servicelink.testing": ("create_mock_service_client",),
+    "servicelink.testing": ("create_mock_graphql_client", "create_mock_service_client"),
     "servicelink.verify": ("Allowed",),
     "servicelink_contract.rules": ("Protocol",),
 }

@@ -8,7 +8,16 @@ import pytest
 from servicelink.binding import Binding, FoundSource
 from servicelink.calls.call import Outcome
 from servicelink.calls.flow import Send
-from servicelink.mocking import Answers, AsyncMockWire, MockWire, RecordedCall, Script
+from servicelink.graphql.operation import MUTATION, QUERY
+from servicelink.mocking import (
+    Answers,
+    AsyncMockWire,
+    GraphQLAnswers,
+    MockWire,
+    RecordedCall,
+    RecordedOperation,
+    Script,
+)
 from servicelink.rest.aiohttp_wire import AiohttpWire
 from servicelink.rest.httpcore_wire import HttpcoreWire
 from servicelink.testing import mock_source
@@ -22,11 +31,17 @@ class MockedLink:
         self.get, self.post, self.put = self._method("GET"), self._method("POST"), self._method("PUT")
         self.patch, self.delete = self._method("PATCH"), self._method("DELETE")
         self.head, self.options = self._method("HEAD"), self._method("OPTIONS")
+        self.query, self.mutate = (GraphQLAnswers(self.script.told_of(kind)) for kind in (QUERY, MUTATION))
 
     @property
     def calls(self) -> list[RecordedCall]:
         """Every attempt, of any method."""
         return self.script.calls
+
+    @property
+    def operations(self) -> list[RecordedOperation]:
+        """Every attempt of a GraphQL operation."""
+        return self.script.operations
 
     def _method(self, method: str) -> Answers:
         return Answers(self.script.told(method))

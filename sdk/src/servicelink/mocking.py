@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
@@ -18,9 +18,12 @@ from servicelink.errors import (
     ServiceTimeout,
     ServiceUnavailable,
 )
+from servicelink.graphql.operation import MUTATION, QUERY, GraphQLOperation
 from servicelink.rest.exchange import settle
+from servicelink_contract.rules import Protocol
 
 ANY = "*"
+_FINE = 200
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 Failure = BaseException | type[BaseException]
 
@@ -59,14 +62,29 @@ class Answer:
         return httpx.Response(self.status, headers=self.headers, json=self.body, request=request)
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedOperation:
+    """A GraphQL operation as the server would have seen it; `kind` is "query" or "mutation", `name` "" for none."""
+
+    kind: str
+    name: str
+    document: str
+    variables: Mapping[str, Any]
+    headers: httpx.Headers = field(repr=False)
+    attempt: int
+
+
+C = TypeVar("C")
+
+
 @dataclass(slots=True)
-class Told:
+class Told(Generic[C]):
     """What one method of a mocked server was told to answer, and what it was asked."""
 
     method: str
     in_turn: list[Answer | Failure] = field(default_factory=list)
     always: dict[str, Answer | Failure] = field(default_factory=dict)
-    calls: list[RecordedCall] = field(default_factory=list)
+    calls: list[C] = field(default_factory=list)
 
     def take(self, path: str) -> Answer | Failure:
         """Answer what is next for a path; raises AssertionError where nobody said."""
@@ -80,16 +98,25 @@ class Told:
         return found
 
 
-class Answers:
-    """Tells what one method of a mocked server answers, and what it was asked."""
+class Recorded(Generic[C]):
+    """What one method of a mocked server was asked, and how it fails."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Told[C]) -> None:
         self._told = told
 
     @property
-    def calls(self) -> list[RecordedCall]:
+    def calls(self) -> list[C]:
         """Every attempt so far."""
         return self._told.calls
+
+    @property
+    def call_count(self) -> int:
+        """How many attempts were made."""
+        return len(self._told.calls)
+
+
+class Answers(Recorded[RecordedCall]):
+    """Tells what one method of a mocked server answers, and what it was asked."""
 
     def returns(
         self, body: Any = None, *, status: int = 200, headers: Mapping[str, str] | None = None, path: str = ANY
@@ -107,11 +134,6 @@ class Answers:
         """Answer these first, one after the other: bodies, `Answer`s, or exceptions."""
         self._told.in_turn += [one if isinstance(one, Answer) or _is_failure(one) else Answer(one) for one in answers]
         return self
-
-    @property
-    def call_count(self) -> int:
-        """How many attempts were made."""
-        return len(self._told.calls)
 
     @property
     def return_value(self) -> Any:
@@ -137,15 +159,73 @@ class Answers:
             self.in_turn(*effect)
 
 
+class GraphQLAnswers(Recorded[RecordedOperation]):
+    """Tells what queries or mutations of a mocked server answer, and what they were asked."""
+
+    def returns(self, data: Mapping[str, Any] | None = None, *, status: int = 200, operation: str = ANY) -> Self:
+        """Answer these data from now on; only to the operation of that name, where one is given."""
+        self._told.always[operation] = Answer({"data": {} if data is None else dict(data)}, status)
+        return self
+
+    def fails(
+        self,
+        code: str = "INTERNAL_SERVER_ERROR",
+        *,
+        path: Iterable[str | int] = (),
+        data: Mapping[str, Any] | None = None,
+        operation: str = ANY,
+    ) -> Self:
+        """Answer an error of the application from now on: a GraphQLError with this code, path and partial data."""
+        error = {"message": "as the test said", "path": list(path), "extensions": {"code": code}}
+        self._told.always[operation] = Answer({"data": data, "errors": [error]})
+        return self
+
+    def raises(self, error: Failure, *, operation: str = ANY) -> Self:
+        """Fail like this from now on: a ServiceError, one of httpx's, or any other exception."""
+        self._told.always[operation] = error
+        return self
+
+    def in_turn(self, *answers: Any) -> Self:
+        """Answer these first, one after the other: data, `Answer`s, or exceptions."""
+        self._told.in_turn += [
+            one if isinstance(one, Answer) or _is_failure(one) else Answer({"data": one}) for one in answers
+        ]
+        return self
+
+    @property
+    def return_value(self) -> Any:
+        """The data that are answered; assigning is `returns`."""
+        found = self._told.always.get(ANY)
+        return found.body["data"] if isinstance(found, Answer) else None
+
+    @return_value.setter
+    def return_value(self, data: Mapping[str, Any]) -> None:
+        self.returns(data)
+
+
 class Script:
     """A mocked server: what it answers by method."""
 
     def __init__(self) -> None:
-        self._told = {method: Told(method) for method in METHODS}
+        self._told: dict[str, Told[RecordedCall]] = {method: Told(method) for method in METHODS}
+        self._operations: dict[str, Told[RecordedOperation]] = {
+            QUERY: Told("query"),
+            # As the client's method is called.
+            MUTATION: Told("mutate"),
+        }
 
-    def told(self, method: str) -> Told:
+    def told(self, method: str) -> Told[RecordedCall]:
         """Answer what a method was told."""
         return self._told.setdefault(method, Told(method))
+
+    def told_of(self, kind: str) -> Told[RecordedOperation]:
+        """Answer what queries or mutations were told."""
+        return self._operations[kind]
+
+    @property
+    def operations(self) -> list[RecordedOperation]:
+        """Every attempt of a GraphQL operation, queries first."""
+        return [operation for told in self._operations.values() for operation in told.calls]
 
     @property
     def calls(self) -> list[RecordedCall]:
@@ -155,12 +235,30 @@ class Script:
     def play(self, send: Send, content: bytes) -> Outcome:
         """Take note of an attempt and answer it."""
         request: httpx.Request = send.call.message
+        if send.call.protocol is Protocol.GRAPHQL:
+            return self._play_operations(send, content)
         told = self.told(request.method)
         told.calls.append(_record(send, request, content))
         found = told.take(request.url.path)
         if isinstance(found, Answer):
             return _settle(found, request)
         return _fail(_raised(found) if isinstance(found, type) else found, request)
+
+    def _play_operations(self, send: Send, content: bytes) -> Outcome:
+        request: httpx.Request = send.call.message
+        asked = json.loads(content)
+        bodies = []
+        for member in asked if isinstance(asked, list) else [asked]:
+            operation = GraphQLOperation(member["query"], member.get("variables"), member.get("operationName"))
+            told = self.told_of(operation.kind)
+            told.calls.append(_record_operation(send, operation))
+            found = told.take(operation.name)
+            if not isinstance(found, Answer):
+                return _fail(_raised(found) if isinstance(found, type) else found, request)
+            if not isinstance(asked, list) or found.status != _FINE:
+                return _settle(found, request)
+            bodies.append(found.body)
+        return _settle(Answer(bodies), request)
 
 
 def _settle(answer: Answer, request: httpx.Request) -> Outcome:
@@ -174,10 +272,22 @@ def _at_once(outcome: Outcome) -> Outcome:
 
 
 def _record(send: Send, request: httpx.Request, content: bytes) -> RecordedCall:
-    headers = httpx.Headers(request.headers)
+    headers = _headers(send)
+    return RecordedCall(request.method, request.url.path, request.url.params, headers, content, send.call.attempt)
+
+
+def _record_operation(send: Send, operation: GraphQLOperation) -> RecordedOperation:
+    variables = operation.variables or {}
+    return RecordedOperation(
+        operation.kind, operation.name, operation.document, variables, _headers(send), send.call.attempt
+    )
+
+
+def _headers(send: Send) -> httpx.Headers:
+    headers = httpx.Headers(send.call.message.headers)
     for name, value in send.call.metadata.items():
         headers[name] = value if isinstance(value, str) else value.decode("latin-1")
-    return RecordedCall(request.method, request.url.path, request.url.params, headers, content, send.call.attempt)
+    return headers
 
 
 def _raised(kind: type[BaseException]) -> BaseException:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from servicelink.graphql.sync_client import GraphQLClient, connect_graphql
     from servicelink.rest.sync_client import ServiceClient, connect, httpx_transport
+    from servicelink.testing import create_sync_mock_graphql_client as create_mock_graphql_client
     from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
     from servicelink.wsgi import LinkMiddleware
 
@@ -21,6 +22,7 @@ __all__ = [
     "ServiceClient",
     "connect",
     "connect_graphql",
+    "create_mock_graphql_client",
     "create_mock_service_client",
     "httpx_transport",
 ]
@@ -32,6 +34,7 @@ _HOME = {
     "httpx_transport": ("servicelink.rest.sync_client", "httpx_transport"),
     "ServiceClient": ("servicelink.rest.sync_client", "ServiceClient"),
     "connect": ("servicelink.rest.sync_client", "connect"),
+    "create_mock_graphql_client": ("servicelink.testing", "create_sync_mock_graphql_client"),
     "create_mock_service_client": ("servicelink.testing", "create_sync_mock_service_client"),
 }
 
