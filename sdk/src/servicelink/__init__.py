@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.rest.tls import ssl_context
     from servicelink.testing import create_mock_graphql_client, create_mock_service_client
+    from servicelink.uvicorn_server import uvicorn_config
     from servicelink.verify import Allowed
     from servicelink_contract.rules import Protocol
 
@@ -82,6 +83,7 @@ __all__ = [
     "httpx_transport",
     "metrics",
     "ssl_context",
+    "uvicorn_config",
 ]
 
 _HOMES = {
@@ -135,6 +137,7 @@ _HOMES = {
     "servicelink.rest.client": ("ServiceClient", "connect", "httpx_transport"),
     "servicelink.rest.tls": ("ssl_context",),
     "servicelink.testing": ("create_mock_graphql_client", "create_mock_service_client"),
+    "servicelink.uvicorn_server": ("uvicorn_config",),
     "servicelink.verify": ("Allowed",),
     "servicelink_contract.rules": ("Protocol",),
 }

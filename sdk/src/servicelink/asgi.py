@@ -4,7 +4,7 @@ A server whose set-up is wrong fails its start through the lifespan protocol, be
 lifespan" to servers, which then start all the same.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from servicelink import context
@@ -15,7 +15,7 @@ from servicelink.errors import LinkConfigurationError
 from servicelink.graphql.asked import LARGEST_BODY, HttpRequest
 from servicelink.headers import Heads
 from servicelink.refusals import log_refusal, render_refusal
-from servicelink.verify import Allowed, Decision, Known, Refused
+from servicelink.verify import Allowed, Decision, Known, Peer, Refused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -75,7 +75,9 @@ class LinkMiddleware:
         reading = door.read_path(scope.get("raw_path"), scope["path"])
         identity: Allowed | None = None
         if reading.is_checked:
-            found = door.decide(desk, heads, scope["method"] if kind == "http" else "GET", reading)
+            extensions = scope.get("extensions")
+            peer = _peer(extensions) if extensions else None
+            found = door.decide(desk, heads, scope["method"] if kind == "http" else "GET", reading, peer=peer)
             if not isinstance(found, Decision):
                 found, receive = await _judge_body(door, found, heads, scope=scope, receive=receive)
             verdict = found.verdict
@@ -97,6 +99,13 @@ class LinkMiddleware:
             await self._app(scope, receive, send)
         else:
             raise ValueError(f"a connection of type {scope['type']!r} cannot be checked, so it is refused")
+
+
+def _peer(extensions: Mapping[str, Any]) -> Peer | None:
+    """Answer the client's certificate, where the server tells of it, as uvicorn does that `uvicorn_config` set up."""
+    tls = extensions.get("tls")
+    found = None if tls is None else tls.get("servicelink")
+    return found if isinstance(found, Peer) else None
 
 
 async def _judge_body(

@@ -1,5 +1,6 @@
 """One generation of a server's verifier: who is known by which key or certificate, and what was decided for them."""
 
+import base64
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _MOST_PEERS = 1024
 # gRPC over HTTP/2, "Path": nothing is decoded there, so nothing else can mean the same method.
 _RPC_PATH = re.compile(r"/([A-Za-z0-9_.]+)/([A-Za-z0-9_]+)", re.ASCII)
 _RPC = "RPC"
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII)
 _ALLOWS: dict[Protocol, Callable[[Any, Any], bool]] = {
     Protocol.REST: allows_rest,
     Protocol.GRPC: allows_grpc,
@@ -131,6 +133,9 @@ class VerifierIndex:
     header: str
     graphql_path: str
     names: HeaderNames
+    # PEM, and the SHA-256 of each root in it.
+    trust: str = ""
+    roots: frozenset[str] = frozenset()
     keys: dict[bytes, KnownLink] = field(default_factory=dict)
     identities: dict[str, tuple[LinkEntry, ...]] = field(default_factory=dict)
     decisions: Memo[_Asked, Decision] = field(default_factory=lambda: Memo(_decide, wants=_is_short))
@@ -172,6 +177,8 @@ class VerifierIndex:
     def _judge_peer(self, peer: Peer) -> KnownLink | Decision:
         if peer.problem is not None:
             return self.unknown(peer.problem)
+        if not peer.roots <= self.roots:
+            return self.unknown("the root that vouched for the certificate is not trusted any more")
         if len(peer.uris) != 1:
             # X509-SVID, section 2: exactly one URI.
             return self.unknown("the certificate does not name one identity")
@@ -197,10 +204,22 @@ def _wrong(presented: bytes) -> str:
     return "no link to this server has that key"
 
 
+def parse_roots(trust: str) -> frozenset[str]:
+    """Answer the SHA-256 of every certificate of a bundle (RFC 7468), in hexadecimal digits; raises ValueError."""
+    return frozenset(sha256(base64.b64decode(text, validate=False)).hexdigest() for text in _PEM.findall(trust))
+
+
 def plan_index(verifier: Verifier) -> VerifierIndex:
     """Answer the verifier, its keys by their hashes and its links by identity."""
     header = verifier.header.lower()
-    index = VerifierIndex(verifier.mode, header, verifier.graphql_path, HeaderNames(header))
+    index = VerifierIndex(
+        verifier.mode,
+        header,
+        verifier.graphql_path,
+        HeaderNames(header),
+        trust=verifier.trust,
+        roots=parse_roots(verifier.trust),
+    )
     for entry in verifier.links:
         for key in entry.keys:
             index.keys.setdefault(bytes.fromhex(key.sha256), KnownLink(index, (entry,), key.kid, key))

@@ -18,6 +18,7 @@ class _SharedDesk:
 
     header = DEFAULT_HEADER
     graphql_path = "/graphql"
+    trust = ""
     wants_body = False
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:

@@ -93,8 +93,9 @@ class Peer:
     """What the certificate says that a client proved to have, read by whoever holds the connection.
 
     `uris` are those among its subject alternative names, `serial` its number in hexadecimal digits; valid from
-    `not_before` until `not_after` (aware times). `problem` says why it is not trusted now, also where it was when the
-    connection began: the root that vouched for it may be gone.
+    `not_before` until `not_after` (aware times). `roots` are the SHA-256, in hexadecimal digits, of the root that
+    vouched for it when the connection began, or of all that may have: the verifier tells whether they still may.
+    Whoever tells that by itself leaves them empty, and says in `problem` why the certificate is not trusted now.
     """
 
     uris: tuple[str, ...]
@@ -102,6 +103,7 @@ class Peer:
     not_before: dt.datetime
     not_after: dt.datetime
     problem: str | None = None
+    roots: frozenset[str] = frozenset()
 
 
 Now = Callable[[], dt.datetime]
@@ -141,6 +143,10 @@ class Desk(Interface):
     @property
     def graphql_path(self) -> str:
         """Where GraphQL is served."""
+
+    @property
+    def trust(self) -> str:
+        """The roots that vouch for clients' certificates, as PEM, "" for none."""
 
     def authenticate(self, heads: Heads, peer: Peer | None, now: Now) -> Known | Decision:
         """Answer who calls, or the decision that it is nobody known; `peer` is the certificate, None without one."""
