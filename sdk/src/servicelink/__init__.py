@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from servicelink.graphql.client import GraphQLClient, connect_graphql
     from servicelink.graphql.exchange import GraphQLAnswer
     from servicelink.graphql.operation import GraphQLOperation
+    from servicelink.grpc.client import GrpcClient, connect_grpc, grpc_channel
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.rest.tls import ssl_context
@@ -54,6 +55,7 @@ __all__ = [
     "GraphQLClient",
     "GraphQLError",
     "GraphQLOperation",
+    "GrpcClient",
     "Interceptor",
     "InvalidServiceAuth",
     "LinkConfigurationError",
@@ -76,10 +78,12 @@ __all__ = [
     "carry",
     "connect",
     "connect_graphql",
+    "connect_grpc",
     "create_mock_graphql_client",
     "create_mock_service_client",
     "current_correlation_id",
     "current_link",
+    "grpc_channel",
     "httpx_transport",
     "metrics",
     "ssl_context",
@@ -126,6 +130,11 @@ _HOMES = {
     "servicelink.graphql.client": ("GraphQLClient", "connect_graphql"),
     "servicelink.graphql.exchange": ("GraphQLAnswer",),
     "servicelink.graphql.operation": ("GraphQLOperation",),
+    "servicelink.grpc.client": (
+        "GrpcClient",
+        "connect_grpc",
+        "grpc_channel",
+    ),
     "servicelink.measures": (
         "CallCount",
         "CallRow",

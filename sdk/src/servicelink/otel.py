@@ -110,7 +110,9 @@ def _span_name(call: Call) -> str:
 
 def _attributes(call: Call) -> dict[str, Any]:
     if call.protocol is Protocol.GRPC:
-        return {"rpc.system.name": "grpc", "rpc.method": call.operation, "service.peer.name": call.server}
+        named = {"rpc.system.name": "grpc", "rpc.method": call.operation, "service.peer.name": call.server}
+        target = getattr(call.message, "target", None)
+        return named if target is None else named | {"server.address": target.host, "server.port": target.port}
     url = call.message.url
     return {
         "http.request.method": call.message.method,
@@ -140,5 +142,6 @@ def _ending(call: Call, outcome: Outcome) -> dict[str, Any]:
         ended = {} if status is None else {"http.response.status_code": status}
         failed = status is None or status >= _FIRST_ERROR
     if failed:
-        ended["error.type"] = str(status) if status else outcome.result.value
+        named = outcome.code if call.protocol is Protocol.GRPC else str(status or "")
+        ended["error.type"] = named or outcome.result.value
     return ended

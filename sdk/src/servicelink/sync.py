@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from servicelink.graphql.sync_client import GraphQLClient, connect_graphql
+    from servicelink.grpc.sync_client import GrpcClient, connect_grpc, grpc_channel
     from servicelink.rest.sync_client import ServiceClient, connect, httpx_transport
     from servicelink.testing import create_sync_mock_graphql_client as create_mock_graphql_client
     from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GraphQLClient",
+    "GrpcClient",
     "LinkMiddleware",
     "ServiceClient",
     "connect",
     "connect_graphql",
+    "connect_grpc",
     "create_mock_graphql_client",
     "create_mock_service_client",
+    "grpc_channel",
     "httpx_transport",
 ]
 
@@ -31,6 +35,9 @@ _HOME = {
     "GraphQLClient": ("servicelink.graphql.sync_client", "GraphQLClient"),
     "connect_graphql": ("servicelink.graphql.sync_client", "connect_graphql"),
     "LinkMiddleware": ("servicelink.wsgi", "LinkMiddleware"),
+    "GrpcClient": ("servicelink.grpc.sync_client", "GrpcClient"),
+    "connect_grpc": ("servicelink.grpc.sync_client", "connect_grpc"),
+    "grpc_channel": ("servicelink.grpc.sync_client", "grpc_channel"),
     "httpx_transport": ("servicelink.rest.sync_client", "httpx_transport"),
     "ServiceClient": ("servicelink.rest.sync_client", "ServiceClient"),
     "connect": ("servicelink.rest.sync_client", "connect"),

@@ -61,6 +61,25 @@ def test_one_call_is_on_trial_at_a_time(breaker: CircuitBreaker, hands: Hands) -
     assert breaker.admit() is not None
 
 
+def test_a_trial_that_takes_longer_than_the_circuit_stays_open_keeps_nobody_from_trying(
+    breaker: CircuitBreaker, hands: Hands
+) -> None:
+    fail(breaker, 3)
+    hands.seconds += 10
+    slow = breaker.admit()
+    hands.seconds += 9
+    early = breaker.admit()
+    hands.seconds += 1
+    second = breaker.admit()
+    assert slow is not None
+    assert second is not None
+    slow.settle(failed=True)
+    second.settle(succeeded=True)
+
+    assert early is None
+    assert breaker.state is CircuitState.CLOSED
+
+
 def test_a_trial_that_fails_opens_it_for_as_long_again(breaker: CircuitBreaker, hands: Hands) -> None:
     fail(breaker, 3)
     hands.seconds += 10

@@ -505,3 +505,11 @@ async def test_a_long_stream_does_not_keep_a_circuit_half_open(stage: Stage) -> 
     await stage.advance(stage.wire(FINE), flow(stage.line, Exchange(streamed=True)))
 
     assert breaker.state is CircuitState.CLOSED
+
+
+def test_a_line_made_of_another_with_a_breaker_of_its_own_uses_that_one(stage: Stage) -> None:
+    before = stage.line.health(BINDING).breaker
+    own = CircuitBreaker(failures=0)
+
+    assert replace(stage.line, breaker=own).health(BINDING).breaker is own
+    assert stage.line.health(BINDING).breaker is before

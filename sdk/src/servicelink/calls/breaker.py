@@ -98,10 +98,14 @@ class CircuitBreaker:
     def _admit(self) -> "Permit | None":
         if self._state is CircuitState.CLOSED:
             return Permit(self)
-        if self._trial is not None or self.retry_after() > 0:
+        if self.retry_after() > 0 or self._is_on_trial():
             return None
-        self._state, self._trial = CircuitState.HALF_OPEN, Permit(self)
+        self._state, self._trial, self._opened_at = CircuitState.HALF_OPEN, Permit(self), self._clock()
         return self._trial
+
+    def _is_on_trial(self) -> bool:
+        # One that takes longer, such as a stream that says nothing yet, keeps nobody else from trying.
+        return self._trial is not None and self._clock() - self._opened_at < self._open_for
 
     def _settle(self, permit: "Permit", *, failed: bool, succeeded: bool) -> None:
         if self._state is CircuitState.CLOSED and not failed and not self._failed:

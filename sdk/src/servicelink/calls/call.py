@@ -92,7 +92,7 @@ class Call:
     """One call, as interceptors see it; `attempt` counts from 1.
 
     `operation` is the method and path of REST, `package.Service/Method` of gRPC, the type and name of a GraphQL
-    operation. `message` is what is sent: an httpx.Request, a gRPC request, a GraphQL document's request. `deadline` is
+    operation. `message` is what is sent: an httpx.Request, a GrpcMessage, a GraphQL document's request. `deadline` is
     in seconds of the monotonic clock, infinite where there is none; `timeout` is what the call had at its start. `kid`
     names the credential, which is nowhere here.
     """

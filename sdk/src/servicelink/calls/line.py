@@ -61,8 +61,9 @@ class Line:
     breaker: CircuitBreaker | None = None
     sink: "MetricsSink | None" = None
     clock: Clock = field(default_factory=Clock)
-    _known: tuple[Binding, Health] | None = None
-    _traced: Sequence[Interceptor | AsyncInterceptor] | None = None
+    # Not for a line that is made of this one with another breaker or other interceptors.
+    _known: tuple[Binding, Health] | None = field(default=None, init=False)
+    _traced: Sequence[Interceptor | AsyncInterceptor] | None = field(default=None, init=False)
 
     def wants_interceptors(self) -> Sequence[Interceptor | AsyncInterceptor]:
         """Answer who stands around an attempt; tracing innermost, once the application has loaded OpenTelemetry."""
