@@ -321,14 +321,39 @@ async def test_a_synchronous_stream_that_nobody_holds_any_more_is_cancelled(
     assert rpc.cancelled()
 
 
-async def test_a_synchronous_stream_in_a_with_block_is_cancelled_at_its_end(
-    plain: sync.GrpcClient, stage: GrpcStage
-) -> None:
+class Gate:
+    """An interceptor that lets nothing pass until it is opened."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Wait."""
+        self.opened.wait(10)
+        yield
+
+
+async def test_a_synchronous_call_that_is_cancelled_before_it_is_sent_is_cancelled_as_it_is(stage: GrpcStage) -> None:
+    stage.users.silent, gate = True, Gate()
+    with sync.GrpcClient(service_name="users", address=stage.address, interceptors=[gate]) as client:
+        stream = stub_of(client).ListUsers(asked_for(2))
+        stream.cancel()
+        gate.opened.set()
+        with pytest.raises(servicelink.ServiceError, match="its caller cancelled it"):
+            await in_thread(next, stream)
+
+
+async def test_a_synchronous_stream_in_a_with_block_is_cancelled_at_its_end(stage: GrpcStage) -> None:
+    notes = Notes()
     stage.users.go = asyncio.Semaphore(0)
-    with stub_of(plain).ListUsers(asked_for(2)) as users:
+    with (
+        sync.GrpcClient(service_name="users", address=stage.address, interceptors=[notes]) as client,
+        stub_of(client).ListUsers(asked_for(2)) as users,
+    ):
         await in_thread(next, users)
 
     assert users.cancelled()
+    assert notes.seen == ["cancelled"]
 
 
 async def test_a_synchronous_channel_is_one_of_grpcios(plain: sync.GrpcClient) -> None:
