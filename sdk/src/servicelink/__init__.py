@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from servicelink.graphql.operation import GraphQLOperation
     from servicelink.grpc.client import GrpcClient, connect_grpc, grpc_channel
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
+    from servicelink.protocols import ProtocolChoice, choose_protocol
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.rest.tls import ssl_context
     from servicelink.testing import create_mock_graphql_client, create_mock_service_client
@@ -67,6 +68,7 @@ __all__ = [
     "PermissionDenied",
     "PrometheusCollector",
     "Protocol",
+    "ProtocolChoice",
     "RateLimit",
     "RateLimited",
     "RemoteError",
@@ -76,6 +78,7 @@ __all__ = [
     "ServiceTimeout",
     "ServiceUnavailable",
     "carry",
+    "choose_protocol",
     "connect",
     "connect_graphql",
     "connect_grpc",
@@ -143,6 +146,7 @@ _HOMES = {
         "PrometheusCollector",
         "metrics",
     ),
+    "servicelink.protocols": ("ProtocolChoice", "choose_protocol"),
     "servicelink.rest.client": ("ServiceClient", "connect", "httpx_transport"),
     "servicelink.rest.tls": ("ssl_context",),
     "servicelink.testing": ("create_mock_graphql_client", "create_mock_service_client"),

@@ -78,7 +78,7 @@ async def run(text: str, page: str, names: dict[str, Any]) -> None:
         await result
 
 
-@pytest.mark.parametrize("page", ["rest.md", "errors.md", "migration.md"])
+@pytest.mark.parametrize("page", ["choosing.md", "errors.md", "migration.md", "rest.md"])
 async def test_the_blocks_of_a_page_run_one_after_the_other(page: str, address: str) -> None:
     names: dict[str, Any] = {}
     for block in blocks(PAGES / page):
