@@ -1,6 +1,5 @@
 """The Python of the pages runs, with a real server and the key in the environment as on a laptop."""
 
-import ast
 import asyncio
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import blocks, files_of, run
 from sdk_worlds import Peer, Request, staged
 from starlette.applications import Starlette
 from starlette.requests import Request as WebRequest
@@ -26,19 +26,6 @@ pytest_plugins = ("pytester",)
 ROOT = Path(__file__).parents[3]
 PAGES = ROOT / "docs" / "sdk"
 KEY = render_key("AAAAAAAA", b"a" * 32).text
-
-
-def blocks(page: Path) -> list[str]:
-    """Answer the Python blocks of a page, also those inside of lists."""
-    found = re.findall(r"^( *)```python\n(.*?)^ *```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    return ["".join(line.removeprefix(indent) for line in text.splitlines(keepends=True)) for indent, text in found]
-
-
-def files_of(page: Path) -> dict[str, str]:
-    """Answer the blocks that begin with a file's name."""
-    named = {match[1]: text for text in blocks(page) if (match := re.match(r"# (\w+)\.py\n", text))}
-    assert named
-    return named
 
 
 @pytest.fixture
@@ -68,14 +55,6 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     loop.call_soon_threadsafe(over.set)
     thread.join()
     loop.close()
-
-
-async def run(text: str, page: str, names: dict[str, Any]) -> None:
-    """Run Python as if it were typed in, awaits and all."""
-    code = compile(text, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    result = eval(code, names)  # noqa: S307 (our own page)
-    if result is not None:
-        await result
 
 
 @pytest.mark.parametrize("page", ["choosing.md", "errors.md", "migration.md", "rest.md"])
