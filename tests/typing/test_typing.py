@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RIGHT = Path(__file__).with_name("rest.py")
 WRONG = Path(__file__).with_name("wrong.py")
+RIGHT = tuple(
+    path for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in {"wrong.py", Path(__file__).name}
+)
+Found = set[tuple[str, int]]
 
 
 def run(*command: str) -> str:
@@ -16,33 +19,37 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def found_by_mypy(path: Path, folder: Path) -> set[int]:
-    """Answer the lines of a file in which mypy finds errors."""
+def found_by_mypy(folder: Path, *paths: Path) -> Found:
+    """Answer the files and lines in which mypy finds errors."""
     config = folder / "mypy.ini"
     config.write_text("[mypy]\nstrict = true\n")
-    said = run("mypy", "--config-file", str(config), "--output=json", "--cache-dir", str(folder), str(path))
+    files = map(str, paths)
+    said = run("mypy", "--config-file", str(config), "--output=json", "--cache-dir", str(folder), *files)
     errors = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-    return {error["line"] for error in errors if error["severity"] == "error"}
+    return {(Path(error["file"]).name, error["line"]) for error in errors if error["severity"] == "error"}
 
 
-def found_by_pyright(path: Path, folder: Path) -> set[int]:
-    """Answer the lines of a file in which pyright finds errors, in strict mode."""
+def found_by_pyright(folder: Path, *paths: Path) -> Found:
+    """Answer the files and lines in which pyright finds errors, in strict mode."""
     config = folder / "pyrightconfig.json"
-    config.write_text(json.dumps({"include": [str(path)], "typeCheckingMode": "strict", "pythonVersion": "3.11"}))
+    files = [str(path) for path in paths]
+    config.write_text(json.dumps({"include": files, "typeCheckingMode": "strict", "pythonVersion": "3.11"}))
     said = json.loads(run("basedpyright", "--outputjson", "--pythonpath", sys.executable, "--project", str(config)))
-    assert said["summary"]["filesAnalyzed"] == 1
-    return {error["range"]["start"]["line"] + 1 for error in said["generalDiagnostics"] if error["severity"] == "error"}
+    assert said["summary"]["filesAnalyzed"] == len(paths)
+    errors = [error for error in said["generalDiagnostics"] if error["severity"] == "error"]
+    return {(Path(error["file"]).name, error["range"]["start"]["line"] + 1) for error in errors}
 
 
-def mistakes() -> set[int]:
-    return {number for number, line in enumerate(WRONG.read_text().splitlines(), 1) if "# error:" in line}
+def mistakes() -> Found:
+    lines = enumerate(WRONG.read_text().splitlines(), 1)
+    return {(WRONG.name, number) for number, line in lines if "# error:" in line}
 
 
 def test_mypy_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Path) -> None:
-    assert found_by_mypy(RIGHT, tmp_path) == set()
-    assert found_by_mypy(WRONG, tmp_path) == mistakes()
+    assert found_by_mypy(tmp_path, *RIGHT) == set()
+    assert found_by_mypy(tmp_path, WRONG) == mistakes()
 
 
 def test_pyright_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Path) -> None:
-    assert found_by_pyright(RIGHT, tmp_path) == set()
-    assert found_by_pyright(WRONG, tmp_path) == mistakes()
+    assert found_by_pyright(tmp_path, *RIGHT) == set()
+    assert found_by_pyright(tmp_path, WRONG) == mistakes()
