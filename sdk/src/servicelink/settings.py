@@ -100,8 +100,8 @@ class Settings:
     ssl_context: ssl.SSLContext | None = field(
         default=None,
         metadata={
-            "meaning": "How servers are checked over https.",
-            "without": "by the roots in the binding's `ca.crt`, else by the system's",
+            "meaning": "How servers are checked over https, and what they are shown.",
+            "without": "by the binding's `ca.crt`, else by the system's roots; its `tls.crt`, as it changes",
         },
     )
 
