@@ -17,6 +17,27 @@ ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or str(Path.home() / ".local" / "bin" / "uv")
 OLD, NEW = "the-old-shared-key-0123456789", "the-new-shared-key-0123456789"
 
+SYNC_LOOP = """
+import sys, threading
+from servicelink import sync
+import servicelink
+
+failed = answered = 0
+with sync.connect("payments") as payments:
+    payments.wait_until_ready()
+    print("calling", flush=True)
+    rounds = threading.Thread(target=sys.stdin.readline)
+    rounds.start()
+    while rounds.is_alive() or answered < 200:
+        try:
+            payments.post("/v1/charges", json={"amount": 1}, raise_for_status=True)
+            answered += 1
+        except servicelink.ServiceError as error:
+            print(error, flush=True)
+            failed += 1
+print(f"{failed} failed", flush=True)
+"""
+
 LOOP = """
 import asyncio, sys
 import servicelink
@@ -96,6 +117,25 @@ def test_importing_the_installed_package_is_light_and_it_is_typed(installed: Ins
     assert (Path(where).parent / "py.typed").exists()
 
 
+def test_every_public_name_is_there_or_says_what_to_install(installed: Installed) -> None:
+    show = """
+import servicelink
+from servicelink import sync
+for module in (servicelink, sync):
+    for name in module.__all__:
+        try:
+            getattr(module, name)
+        except ModuleNotFoundError as error:
+            print(error)
+"""
+    said = installed.python("-c", show).splitlines()
+
+    assert {"servicelink.connect_grpc", "servicelink.sync.connect_grpc"} <= {
+        line.partition(" needs ")[0] for line in said
+    }
+    assert [line for line in said if not line.endswith(": pip install 'servicelink[grpc]'")] == []
+
+
 def test_the_quick_start_runs_as_it_stands(installed: Installed) -> None:
     page = (ROOT / "sdk" / "README.md").read_text()
     script = next(text for text in re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL) if "export" in text)
@@ -131,10 +171,11 @@ def serving(installed: Installed, keys: str) -> Iterator[str]:
         server.wait(10)
 
 
-def test_no_call_fails_while_the_key_file_is_rotated(installed: Installed) -> None:
+@pytest.mark.parametrize("program", [LOOP, SYNC_LOOP], ids=["asynchronous", "synchronous"])
+def test_no_call_fails_while_the_key_file_is_rotated(installed: Installed, program: str) -> None:
     key_file = installed.folder / "key"
     key_file.write_text(OLD)
-    (installed.folder / "loop.py").write_text(LOOP)
+    (installed.folder / "loop.py").write_text(program)
     with serving(installed, f"{OLD},{NEW}") as address:
         environ = installed.environ(PAYMENTS_URL=address, PAYMENTS_API_KEY_FILE=str(key_file))
         python = str(installed.folder / "venv" / "bin" / "python")

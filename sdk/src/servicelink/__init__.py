@@ -160,7 +160,11 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOME[name]), name)
+    try:
+        found = getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        import_module("servicelink.extras").explain_missing(f"servicelink.{name}", error)
+        raise
     globals()[name] = found
     return found
 

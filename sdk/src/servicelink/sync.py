@@ -50,7 +50,11 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOME[name]
-    found = getattr(import_module(module), attribute)
+    try:
+        found = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        import_module("servicelink.extras").explain_missing(f"servicelink.sync.{name}", error)
+        raise
     globals()[name] = found
     return found
 
