@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     from servicelink.graphql.client import GraphQLClient, connect_graphql
     from servicelink.graphql.exchange import GraphQLAnswer
     from servicelink.graphql.operation import GraphQLOperation
+    from servicelink.graphql.surface import BatchOptions, GraphQLOptions
     from servicelink.grpc.client import GrpcClient, connect_grpc, grpc_channel
+    from servicelink.grpc.surface import GrpcCallOptions, GrpcOptions
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
     from servicelink.protocols import ProtocolChoice, choose_protocol
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
+    from servicelink.rest.surface import RequestOptions
     from servicelink.rest.tls import ssl_context
+    from servicelink.settings import ClientOptions
     from servicelink.testing import create_mock_graphql_client, create_mock_service_client
     from servicelink.uvicorn_server import uvicorn_config
     from servicelink.verify import Allowed
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Allowed",
     "AsyncInterceptor",
+    "BatchOptions",
     "Call",
     "CallCount",
     "CallRow",
@@ -50,13 +55,17 @@ __all__ = [
     "CircuitChange",
     "CircuitOpen",
     "CircuitState",
+    "ClientOptions",
     "Counted",
     "Counts",
     "GraphQLAnswer",
     "GraphQLClient",
     "GraphQLError",
     "GraphQLOperation",
+    "GraphQLOptions",
+    "GrpcCallOptions",
     "GrpcClient",
+    "GrpcOptions",
     "Interceptor",
     "InvalidServiceAuth",
     "LinkConfigurationError",
@@ -72,6 +81,7 @@ __all__ = [
     "RateLimit",
     "RateLimited",
     "RemoteError",
+    "RequestOptions",
     "Result",
     "ServiceClient",
     "ServiceError",
@@ -133,11 +143,13 @@ _HOMES = {
     "servicelink.graphql.client": ("GraphQLClient", "connect_graphql"),
     "servicelink.graphql.exchange": ("GraphQLAnswer",),
     "servicelink.graphql.operation": ("GraphQLOperation",),
+    "servicelink.graphql.surface": ("BatchOptions", "GraphQLOptions"),
     "servicelink.grpc.client": (
         "GrpcClient",
         "connect_grpc",
         "grpc_channel",
     ),
+    "servicelink.grpc.surface": ("GrpcCallOptions", "GrpcOptions"),
     "servicelink.measures": (
         "CallCount",
         "CallRow",
@@ -148,7 +160,9 @@ _HOMES = {
     ),
     "servicelink.protocols": ("ProtocolChoice", "choose_protocol"),
     "servicelink.rest.client": ("ServiceClient", "connect", "httpx_transport"),
+    "servicelink.rest.surface": ("RequestOptions",),
     "servicelink.rest.tls": ("ssl_context",),
+    "servicelink.settings": ("ClientOptions",),
     "servicelink.testing": ("create_mock_graphql_client", "create_mock_service_client"),
     "servicelink.uvicorn_server": ("uvicorn_config",),
     "servicelink.verify": ("Allowed",),
