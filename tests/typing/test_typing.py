@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WRONG = Path(__file__).with_name("wrong.py")
-RIGHT = tuple(
-    path for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in {"wrong.py", Path(__file__).name}
-)
+WRONG = tuple(sorted(Path(__file__).parent.glob("wrong*.py")))
+RIGHT = tuple(sorted({*Path(__file__).parent.glob("*.py")} - {Path(__file__), *WRONG}))
 Found = set[tuple[str, int]]
 
 
@@ -41,15 +39,15 @@ def found_by_pyright(folder: Path, *paths: Path) -> Found:
 
 
 def mistakes() -> Found:
-    lines = enumerate(WRONG.read_text().splitlines(), 1)
-    return {(WRONG.name, number) for number, line in lines if "# error:" in line}
+    lines = [(path.name, *line) for path in WRONG for line in enumerate(path.read_text().splitlines(), 1)]
+    return {(name, number) for name, number, line in lines if "# error:" in line}
 
 
 def test_mypy_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Path) -> None:
     assert found_by_mypy(tmp_path, *RIGHT) == set()
-    assert found_by_mypy(tmp_path, WRONG) == mistakes()
+    assert found_by_mypy(tmp_path, *WRONG) == mistakes()
 
 
 def test_pyright_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Path) -> None:
     assert found_by_pyright(tmp_path, *RIGHT) == set()
-    assert found_by_pyright(tmp_path, WRONG) == mistakes()
+    assert found_by_pyright(tmp_path, *WRONG) == mistakes()
