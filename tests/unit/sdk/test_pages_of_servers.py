@@ -123,7 +123,7 @@ def test_the_page_s_program_for_tls_knows_its_client(tmp_path: Path) -> None:
 @pytest.fixture
 def catalog(shared_key: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The catalogue of the example, which here takes batches as well."""
-    example = run_path(str(ROOT / "examples" / "04-graphql" / "catalog.py"))
+    example = run_path(str(ROOT / "examples" / "04-graphql" / "products.py"))
 
     async def execute(one: dict[str, Any]) -> Any:
         found = await graphql(
