@@ -1,11 +1,12 @@
 """What users meet is told and can be named: every public class, method and type of the SDK."""
 
 import ast
+import contextlib
 import inspect
 import textwrap
 import typing
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,12 +74,20 @@ def classes(hint: Any) -> Iterator[type]:
         yield found
 
 
+def hints(function: Any) -> Iterator[Any]:
+    """Answer the types of a signature, but for those that only checkers load, of other libraries."""
+    names = {name.rpartition(".")[2]: one for name, one in PUBLIC.items()}
+    for name, annotation in function.__annotations__.items():
+        alone = SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(NameError, TypeError):
+            yield from typing.get_type_hints(alone, function.__globals__, names).values()
+
+
 def test_whatever_signatures_name_users_can_name() -> None:
     unnamed: dict[type, str] = {}
     for name, one in PUBLIC.items():
         for more, function in methods(one) if callable(one) else ():
-            hints = typing.get_type_hints(function, localns=vars(servicelink) | {"Allowed": servicelink.Allowed})
-            for found in classes(list(hints.values())):
+            for found in classes(list(hints(function))):
                 unnamed.setdefault(found, name + more)
     for public in (*PUBLIC.values(), *BY_THEIR_BASES):
         unnamed.pop(public, None)
