@@ -125,7 +125,7 @@ def test_the_shell_blocks_of_an_example_s_page_run_one_after_the_other(
     demo: tuple[str, subprocess.CompletedProcess[str]], page: str, said: list[str]
 ) -> None:
     name, _ = demo
-    # Those of the cluster; what runs on a laptop, tests/unit/sdk/test_pages.py runs.
+    # Those of the cluster; what runs on a laptop, tests/unit/sdk/test_examples.py runs.
     lines = [text for text in blocks(page, "sh") if "localhost" not in text]
     script = "\n".join([f'eval "$(python -m devcluster env --name {name})"', *lines])
 
