@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from servicelink.graphql.client import GraphQLClient, connect_graphql
     from servicelink.graphql.exchange import GraphQLAnswer
     from servicelink.graphql.operation import GraphQLOperation
+    from servicelink.grpc.aio_interceptor import LinkInterceptor
+    from servicelink.grpc.aio_server import GrpcServer, grpc_server
     from servicelink.grpc.client import GrpcClient, connect_grpc, grpc_channel
+    from servicelink.grpc.server_credentials import grpc_server_credentials
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.rest.tls import ssl_context
@@ -56,9 +59,11 @@ __all__ = [
     "GraphQLError",
     "GraphQLOperation",
     "GrpcClient",
+    "GrpcServer",
     "Interceptor",
     "InvalidServiceAuth",
     "LinkConfigurationError",
+    "LinkInterceptor",
     "LinkMiddleware",
     "LinkNotFound",
     "Measured",
@@ -84,6 +89,8 @@ __all__ = [
     "current_correlation_id",
     "current_link",
     "grpc_channel",
+    "grpc_server",
+    "grpc_server_credentials",
     "httpx_transport",
     "metrics",
     "ssl_context",
@@ -130,11 +137,14 @@ _HOMES = {
     "servicelink.graphql.client": ("GraphQLClient", "connect_graphql"),
     "servicelink.graphql.exchange": ("GraphQLAnswer",),
     "servicelink.graphql.operation": ("GraphQLOperation",),
+    "servicelink.grpc.aio_interceptor": ("LinkInterceptor",),
+    "servicelink.grpc.aio_server": ("GrpcServer", "grpc_server"),
     "servicelink.grpc.client": (
         "GrpcClient",
         "connect_grpc",
         "grpc_channel",
     ),
+    "servicelink.grpc.server_credentials": ("grpc_server_credentials",),
     "servicelink.measures": (
         "CallCount",
         "CallRow",

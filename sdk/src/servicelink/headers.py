@@ -68,7 +68,7 @@ class HeaderNames:
 
     def __init__(self, credential: str) -> None:
         self._kinds: Memo[bytes, Kind] = Memo(
-            lambda name: _tell(name, credential), wants=lambda name: len(name) <= _LONGEST_NAME, most=_MOST_NAMES
+            lambda name: tell_kind(name, credential), wants=lambda name: len(name) <= _LONGEST_NAME, most=_MOST_NAMES
         )
 
     def read(self, headers: Headers) -> Heads:
@@ -103,7 +103,8 @@ def normalise_header(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def _tell(raw: bytes, credential: str) -> Kind:
+def tell_kind(raw: bytes, credential: str) -> Kind:
+    """Say what a header of that name is where the credential is in the other (in lower case)."""
     name = raw.decode("latin-1").lower()
     normal = normalise_header(name)
     if normal == normalise_header(credential):

@@ -45,13 +45,21 @@ class ServerFiles:
     def __init__(self, folder: Path, guard: Guard) -> None:
         self._files = SwappedFolder(folder, _observe_certificate, pattern="tls.*")
         self._guard = guard
-        self._known: tuple[TlsFiles, ssl.SSLContext] | None = None
+        # What was read, what of it is good, and the context of that.
+        self._known: tuple[TlsFiles, TlsFiles, ssl.SSLContext] | None = None
 
     def current(self) -> ssl.SSLContext:
         """Answer the context of this moment, the last good one where the newest do not fit.
 
         Raises LinkConfigurationError while there was none.
         """
+        return self._current()[2]
+
+    def texts(self) -> TlsFiles:
+        """Answer the files of this moment, as `current` does, for servers that make no context of ours."""
+        return self._current()[1]
+
+    def _current(self) -> tuple[TlsFiles, TlsFiles, ssl.SSLContext]:
         own = self._files.current()
         if own is None:
             problem = self._files.problem or f"{self._files.folder} holds no certificate"
@@ -61,16 +69,19 @@ class ServerFiles:
         # One reference is read and written at once, whichever thread does it.
         known = self._known
         if known is None or known[0] != files:
-            known = self._known = (files, self._renew(files, known))
-        return known[1]
+            known = self._known = (files, *self._renew(files, known))
+        return known
 
-    def _renew(self, files: TlsFiles, known: tuple[TlsFiles, ssl.SSLContext] | None) -> ssl.SSLContext:
+    @staticmethod
+    def _renew(
+        files: TlsFiles, known: tuple[TlsFiles, TlsFiles, ssl.SSLContext] | None
+    ) -> tuple[TlsFiles, ssl.SSLContext]:
         try:
-            return server_context(files)
+            return files, server_context(files)
         except ValueError as error:
             if known is None:
                 raise LinkConfigurationError(f"the verifier's trust bundle: {error}") from None
-            return known[1]
+            return known[1:]
 
 
 def _observe_certificate(folder: Path) -> TlsFiles:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from servicelink.graphql.sync_client import GraphQLClient, connect_graphql
     from servicelink.grpc.sync_client import GrpcClient, connect_grpc, grpc_channel
+    from servicelink.grpc.sync_interceptor import LinkInterceptor
+    from servicelink.grpc.sync_server import GrpcServer, grpc_server
     from servicelink.rest.sync_client import ServiceClient, connect, httpx_transport
     from servicelink.testing import create_sync_mock_graphql_client as create_mock_graphql_client
     from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "GraphQLClient",
     "GrpcClient",
+    "GrpcServer",
+    "LinkInterceptor",
     "LinkMiddleware",
     "ServiceClient",
     "connect",
@@ -28,6 +32,7 @@ __all__ = [
     "create_mock_graphql_client",
     "create_mock_service_client",
     "grpc_channel",
+    "grpc_server",
     "httpx_transport",
 ]
 
@@ -36,6 +41,9 @@ _HOME = {
     "connect_graphql": ("servicelink.graphql.sync_client", "connect_graphql"),
     "LinkMiddleware": ("servicelink.wsgi", "LinkMiddleware"),
     "GrpcClient": ("servicelink.grpc.sync_client", "GrpcClient"),
+    "GrpcServer": ("servicelink.grpc.sync_server", "GrpcServer"),
+    "grpc_server": ("servicelink.grpc.sync_server", "grpc_server"),
+    "LinkInterceptor": ("servicelink.grpc.sync_interceptor", "LinkInterceptor"),
     "connect_grpc": ("servicelink.grpc.sync_client", "connect_grpc"),
     "grpc_channel": ("servicelink.grpc.sync_client", "grpc_channel"),
     "httpx_transport": ("servicelink.rest.sync_client", "httpx_transport"),

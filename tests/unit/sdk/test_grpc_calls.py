@@ -398,3 +398,20 @@ async def test_an_endless_stream_of_requests_ends_with_its_call(
 
     assert chat.cancelled()
     assert other.cancelled()
+
+
+async def test_a_server_that_ends_a_stream_early_is_heard_and_not_a_failed_write(
+    client: servicelink.GrpcClient, stage: GrpcStage
+) -> None:
+    """grpc.aio alone says INTERNAL in some of these."""
+
+    async def lines() -> AsyncIterator[Any]:
+        for _ in range(50):
+            yield line("a" * 10_000)
+
+    for _ in range(50):
+        stage.users.failures = deque([failing("NOT_FOUND")])
+        call = stub_of(client).Chat(lines())
+        with pytest.raises(servicelink.RemoteError) as failed:
+            await call.read()
+        assert failed.value.code == "NOT_FOUND"

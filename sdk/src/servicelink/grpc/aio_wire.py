@@ -18,6 +18,9 @@ from servicelink.grpc.channels import Channels, Options, channel_credentials, ch
 from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle
 from servicelink.grpc.methods import GrpcMessage
 
+# Seconds that a server's status may still be on its way when a write has failed because of it.
+_STATUS_WITHIN = 1.0
+
 
 class AioStream:
     """A stream of answers that has begun: the first answer is there, or there will be none."""
@@ -70,6 +73,8 @@ class AioWire:
             compression=message.compression,
         )
         rpc.add_done_callback(lambda _: channels.release(lease))
+        if message.method.kind.streams_in:
+            heed_status(rpc)
         if message.attached is not None:
             message.attached(rpc)
         if message.method.kind.streams_out:
@@ -120,6 +125,35 @@ class AioWire:
             self._abandoned.append(dict(self._channels))
             self._channels.clear()
             self._generation = forks.generation()
+
+
+class _Heedful:
+    """A call beneath grpc.aio's that does not make up a status while the server's own is on its way.
+
+    grpc.aio takes a write that fails because the server has ended the call for an error of its own, and reports that:
+    INTERNAL, instead of a refusal for instance (github.com/grpc/grpc, issue 36066).
+    """
+
+    def __init__(self, beneath: Any) -> None:
+        self._beneath = beneath
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._beneath, name)
+
+    def set_internal_error(self, words: str) -> None:
+        """Take note that a write failed; it is the call's end only if nobody tells a better one."""
+        asyncio.get_running_loop().call_later(_STATUS_WITHIN, self._give_up, words)
+
+    def _give_up(self, words: str) -> None:
+        if not self._beneath.done():
+            self._beneath.set_internal_error(words)
+
+
+def heed_status(rpc: Any) -> None:
+    """Have a call of grpc.aio that sends a stream end as the server says."""
+    beneath = getattr(rpc, "_cython_call", None)
+    if beneath is not None:
+        rpc._cython_call = _Heedful(beneath)  # noqa: SLF001 - there is no other way to it
 
 
 async def outcome_of(ending: Awaitable[Outcome], problems: list[Exception]) -> Outcome:

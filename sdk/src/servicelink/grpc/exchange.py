@@ -27,7 +27,7 @@ from servicelink_contract.rules import Protocol
 # Sent by whoever checks calls in front of a server: a status alone may be the application's own.
 CODE_KEY = "x-servicelink-code"
 # gRPC proposal A6, "Server Pushback": milliseconds, or anything else for "do not come back".
-_PUSHBACK = "grpc-retry-pushback-ms"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _RESULTS = {
     StatusCode.CANCELLED: Result.CANCELLED,
     StatusCode.RESOURCE_EXHAUSTED: Result.THROTTLED,
@@ -136,7 +136,7 @@ def settle(status: StatusCode, details: str | None, trailing: Iterable[tuple[str
 
 
 def _pushback(metadata: Mapping[str, str]) -> float | None:
-    text = metadata.get(_PUSHBACK)
+    text = metadata.get(PUSHBACK_KEY)
     if text is None:
         return None
     return int(text) / 1000 if text.isascii() and text.isdigit() else float("inf")
