@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from servicelink.grpc.aio_server import GrpcServer, grpc_server
     from servicelink.grpc.client import GrpcClient, connect_grpc, grpc_channel
     from servicelink.grpc.server_credentials import grpc_server_credentials
+    from servicelink.grpc.testing import create_mock_grpc_client
     from servicelink.measures import CallCount, CallRow, Measured, MetricsSink, PrometheusCollector, metrics
     from servicelink.rest.client import ServiceClient, connect, httpx_transport
     from servicelink.rest.tls import ssl_context
@@ -85,6 +86,7 @@ __all__ = [
     "connect_graphql",
     "connect_grpc",
     "create_mock_graphql_client",
+    "create_mock_grpc_client",
     "create_mock_service_client",
     "current_correlation_id",
     "current_link",
@@ -145,6 +147,7 @@ _HOMES = {
         "grpc_channel",
     ),
     "servicelink.grpc.server_credentials": ("grpc_server_credentials",),
+    "servicelink.grpc.testing": ("create_mock_grpc_client",),
     "servicelink.measures": (
         "CallCount",
         "CallRow",

@@ -132,7 +132,7 @@ class Answers(Recorded[RecordedCall]):
 
     def in_turn(self, *answers: Any) -> Self:
         """Answer these first, one after the other: bodies, `Answer`s, or exceptions."""
-        self._told.in_turn += [one if isinstance(one, Answer) or _is_failure(one) else Answer(one) for one in answers]
+        self._told.in_turn += [one if isinstance(one, Answer) or is_failure(one) else Answer(one) for one in answers]
         return self
 
     @property
@@ -149,7 +149,7 @@ class Answers(Recorded[RecordedCall]):
     def side_effect(self) -> Any:
         """What is raised, or answered in turn; assigning an exception is `raises`, a list is `in_turn`."""
         found = self._told.always.get(ANY)
-        return found if _is_failure(found) else list(self._told.in_turn)
+        return found if is_failure(found) else list(self._told.in_turn)
 
     @side_effect.setter
     def side_effect(self, effect: Failure | Iterable[Any]) -> None:
@@ -188,7 +188,7 @@ class GraphQLAnswers(Recorded[RecordedOperation]):
     def in_turn(self, *answers: Any) -> Self:
         """Answer these first, one after the other: data, `Answer`s, or exceptions."""
         self._told.in_turn += [
-            one if isinstance(one, Answer) or _is_failure(one) else Answer({"data": one}) for one in answers
+            one if isinstance(one, Answer) or is_failure(one) else Answer({"data": one}) for one in answers
         ]
         return self
 
@@ -242,7 +242,7 @@ class Script:
         found = told.take(request.url.path)
         if isinstance(found, Answer):
             return _settle(found, request)
-        return _fail(_raised(found) if isinstance(found, type) else found, request)
+        return _fail(raised_of(found) if isinstance(found, type) else found, request)
 
     def _play_operations(self, send: Send, content: bytes) -> Outcome:
         request: httpx.Request = send.call.message
@@ -254,7 +254,7 @@ class Script:
             told.calls.append(_record_operation(send, operation))
             found = told.take(operation.name)
             if not isinstance(found, Answer):
-                return _fail(_raised(found) if isinstance(found, type) else found, request)
+                return _fail(raised_of(found) if isinstance(found, type) else found, request)
             if not isinstance(asked, list) or found.status != _FINE:
                 return _settle(found, request)
             bodies.append(found.body)
@@ -290,12 +290,13 @@ def _headers(send: Send) -> httpx.Headers:
     return headers
 
 
-def _raised(kind: type[BaseException]) -> BaseException:
+def raised_of(kind: type[BaseException]) -> BaseException:
+    """Answer an error of a kind that a test names."""
     return kind("as the test said") if issubclass(kind, ServiceError) else kind()
 
 
 def _fail(error: BaseException, request: httpx.Request) -> Outcome:
-    result = _result(error)
+    result = result_of(error)
     if isinstance(error, RemoteError):
         return _settle(Answer(error.body, error.status), request)
     if result is None:
@@ -303,7 +304,8 @@ def _fail(error: BaseException, request: httpx.Request) -> Outcome:
     return Outcome(result, problem=getattr(error, "problem", "") or str(error), retry_after=0.0)
 
 
-def _result(error: BaseException) -> Result | None:
+def result_of(error: BaseException) -> Result | None:
+    """Answer how an attempt ends that fails with such an error; None where the error is simply raised."""
     if isinstance(error, CircuitOpen):
         return None
     kinds: tuple[tuple[type[BaseException], Result], ...] = (
@@ -319,7 +321,8 @@ def _result(error: BaseException) -> Result | None:
     return next((result for kind, result in kinds if isinstance(error, kind)), None)
 
 
-def _is_failure(value: Any) -> bool:
+def is_failure(value: Any) -> bool:
+    """Say whether a test means that something is raised."""
     return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
 
 

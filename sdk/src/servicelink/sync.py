@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from servicelink.grpc.sync_client import GrpcClient, connect_grpc, grpc_channel
     from servicelink.grpc.sync_interceptor import LinkInterceptor
     from servicelink.grpc.sync_server import GrpcServer, grpc_server
+    from servicelink.grpc.testing import create_sync_mock_grpc_client as create_mock_grpc_client
     from servicelink.rest.sync_client import ServiceClient, connect, httpx_transport
     from servicelink.testing import create_sync_mock_graphql_client as create_mock_graphql_client
     from servicelink.testing import create_sync_mock_service_client as create_mock_service_client
@@ -30,6 +31,7 @@ __all__ = [
     "connect_graphql",
     "connect_grpc",
     "create_mock_graphql_client",
+    "create_mock_grpc_client",
     "create_mock_service_client",
     "grpc_channel",
     "grpc_server",
@@ -50,6 +52,7 @@ _HOME = {
     "ServiceClient": ("servicelink.rest.sync_client", "ServiceClient"),
     "connect": ("servicelink.rest.sync_client", "connect"),
     "create_mock_graphql_client": ("servicelink.testing", "create_sync_mock_graphql_client"),
+    "create_mock_grpc_client": ("servicelink.grpc.testing", "create_sync_mock_grpc_client"),
     "create_mock_service_client": ("servicelink.testing", "create_sync_mock_service_client"),
 }
 

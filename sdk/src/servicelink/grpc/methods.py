@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.descriptor_pool import Default, DescriptorPool
+from google.protobuf.message import Message
 
 from servicelink.calls.options import CallOptions
 from servicelink.errors import ServiceError
@@ -44,7 +45,8 @@ class Kind(Enum):
 class Method:
     """A method as generated code names it: `/package.Service/Name`, and how messages become bytes.
 
-    `is_idempotent` tells what its .proto says: that doing it twice does no harm.
+    `is_idempotent` tells what its .proto says: that doing it twice does no harm. `answer_type` is the class of its
+    answers, None where nobody said.
     """
 
     path: str
@@ -52,6 +54,7 @@ class Method:
     serialize: Callable[[Any], bytes] | None
     deserialize: Callable[[bytes], Any] | None
     is_idempotent: bool = False
+    answer_type: type[Message] | None = None
 
     def pack(self, request: Any) -> bytes:
         """Answer the bytes of a request; what its serializer raises is the caller's mistake, and nothing was sent.
@@ -107,8 +110,11 @@ def read_method(
     _registered_method: bool | None = None,  # noqa: FBT001 - generated code passes it
 ) -> Method:
     """Answer the method that a stub asks a channel for, by the arguments of grpcio's channels."""
+    # Generated code passes `User.FromString`, a method of the class.
+    owner = getattr(response_deserializer, "__self__", None)
+    answer_type = owner if isinstance(owner, type) and issubclass(owner, Message) else None
     repeatable = says_idempotent(path, Default())
-    return Method(path, kind, request_serializer, response_deserializer, repeatable)
+    return Method(path, kind, request_serializer, response_deserializer, repeatable, answer_type)
 
 
 def read_arguments(  # noqa: PLR0917 - grpcio's, in its order

@@ -155,7 +155,7 @@ def _method(service: ServiceDescriptor, method: MethodDescriptor) -> NamedMethod
         )
 
     kind = _KINDS[method.client_streaming, method.server_streaming]
-    return NamedMethod(Method(path, kind, _serialize, render, says_idempotent(path, pool)), parse)
+    return NamedMethod(Method(path, kind, _serialize, render, says_idempotent(path, pool), response), parse)
 
 
 def _serialize(message: Message) -> bytes:
