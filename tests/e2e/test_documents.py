@@ -96,6 +96,16 @@ def test_the_demo_answers_every_call_and_refuses_the_stranger(
             "examples/02-cross-namespace/README.md",
             ["RefNotPermitted", "200 of 200 answered", "0 of 1 answered, 1 x InvalidServiceAuth"],
         ),
+        (
+            "examples/03-grpc/README.md",
+            [
+                "200 of 200 answered by 2 Pods",
+                "item-1 item-2 item-3",
+                "'cents': '200'",
+                "PermissionDenied: ",
+                "UNAUTHENTICATED INVALID_SERVICE_AUTH",
+            ],
+        ),
     ],
 )
 def test_the_shell_blocks_of_an_example_s_page_run_one_after_the_other(
