@@ -4,6 +4,7 @@ import ast
 import asyncio
 import os
 import re
+import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_tools import protoc  # type: ignore[import-untyped] # it brings no types
 from sdk_worlds import Peer, Request, staged
 from starlette.applications import Starlette
 from starlette.requests import Request as WebRequest
@@ -86,6 +88,33 @@ async def test_the_blocks_of_a_page_run_one_after_the_other(page: str, address: 
     for client in names.values():
         if isinstance(client, servicelink.ServiceClient):
             await client.aclose()
+
+
+async def test_the_blocks_of_the_page_about_grpc_run_over_the_file_that_it_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = PAGES / "grpc.md"
+    [proto] = re.findall(r"```proto\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    (tmp_path / "accounts.proto").write_text(proto)
+    words = ["protoc", f"-I{tmp_path}", f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
+    assert protoc.main([*words, str(tmp_path / "accounts.proto")]) == 0
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("servicelink.grpc.server_parts.PORT", port)
+    monkeypatch.setenv("ACCOUNTS_URL", f"grpc://127.0.0.1:{port}")
+    monkeypatch.setenv("INTERNAL_API_KEY", KEY)
+    names: dict[str, Any] = {}
+    for block in blocks(page):
+        await run(block, "grpc.md", names)
+    await names["client"].aclose()
+    await names["server"].stop()
+    for name in ("accounts_pb2", "accounts_pb2_grpc"):
+        sys.modules.pop(name)
+
+    assert names["server"].counts().refused == {}
+    assert f"port {50051}" in page.read_text()
 
 
 def test_the_tests_of_the_page_about_testing_pass(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
