@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-RIGHT = Path(__file__).with_name("rest.py")
-WRONG = Path(__file__).with_name("wrong.py")
+RIGHT = [Path(__file__).with_name(name) for name in ("rest.py", "grpc_calls.py")]
+WRONG = [Path(__file__).with_name(name) for name in ("wrong.py", "wrong_grpc.py")]
 
 
 def run(*command: str) -> str:
@@ -34,15 +36,17 @@ def found_by_pyright(path: Path, folder: Path) -> set[int]:
     return {error["range"]["start"]["line"] + 1 for error in said["generalDiagnostics"] if error["severity"] == "error"}
 
 
-def mistakes() -> set[int]:
-    return {number for number, line in enumerate(WRONG.read_text().splitlines(), 1) if "# error:" in line}
+def mistakes(path: Path) -> set[int]:
+    return {number for number, line in enumerate(path.read_text().splitlines(), 1) if "# error:" in line}
 
 
-def test_mypy_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Path) -> None:
-    assert found_by_mypy(RIGHT, tmp_path) == set()
-    assert found_by_mypy(WRONG, tmp_path) == mistakes()
+@pytest.mark.parametrize("path", RIGHT, ids=lambda path: path.stem)
+def test_checkers_find_nothing_in_what_is_right(path: Path, tmp_path: Path) -> None:
+    assert found_by_mypy(path, tmp_path) == set()
+    assert found_by_pyright(path, tmp_path) == set()
 
 
-def test_pyright_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Path) -> None:
-    assert found_by_pyright(RIGHT, tmp_path) == set()
-    assert found_by_pyright(WRONG, tmp_path) == mistakes()
+@pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
+def test_checkers_find_all_that_is_wrong(path: Path, tmp_path: Path) -> None:
+    assert found_by_mypy(path, tmp_path) == mistakes(path)
+    assert found_by_pyright(path, tmp_path) == mistakes(path)
