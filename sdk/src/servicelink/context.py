@@ -48,20 +48,24 @@ class Incoming:
 class _Unread(Incoming):
     """The same, read from its headers when somebody asks first: most calls that are served make none themselves."""
 
-    __slots__ = ("_came_at", "_carried")
+    __slots__ = ("_came_at", "_carried", "_left")
 
     def __getattr__(self, name: str) -> Any:
         if name not in _FIELDS:
             raise AttributeError(name)
-        headers = {raw.decode("latin-1").lower(): value.decode("latin-1") for raw, value in self._carried}
+        headers = {_text(name).lower(): _text(value) for name, value in self._carried}
         found = read_incoming(headers, self._came_at)
+        if self._left is not None:
+            found = replace(found, deadline=self._came_at + self._left)
         for field in _FIELDS:
             object.__setattr__(self, field, getattr(found, field))
         return getattr(self, name)
 
 
 _FIELDS = tuple(field.name for field in fields(Incoming) if field.name != "link")
-_SET_LINK, _SET_CARRIED, _SET_CAME_AT = (getattr(_Unread, name).__set__ for name in ("link", "_carried", "_came_at"))
+_SET_LINK, _SET_CARRIED, _SET_CAME_AT, _SET_LEFT = (
+    getattr(_Unread, name).__set__ for name in ("link", "_carried", "_came_at", "_left")
+)
 
 NOTHING = Incoming()
 incoming: ContextVar[Incoming] = ContextVar("servicelink_incoming", default=NOTHING)
@@ -91,12 +95,24 @@ def carry(headers: Mapping[str, str]) -> Iterator[None]:
         incoming.reset(token)
 
 
-def defer_incoming(link: "Allowed | None", carried: Iterable[tuple[bytes, bytes]]) -> Incoming:
-    """Answer what a call carries on that came now from a verified link; its headers are read once somebody asks."""
+def _text(raw: str | bytes) -> str:
+    return raw if isinstance(raw, str) else raw.decode("latin-1")
+
+
+def defer_incoming(
+    link: "Allowed | None",
+    carried: Iterable[tuple[str | bytes, str | bytes]],
+    seconds_left: float | None = None,
+) -> Incoming:
+    """Answer what a call carries on that came now from a verified link; its headers are read once somebody asks.
+
+    `seconds_left` says how much time it has, where its protocol says that by other means than a header.
+    """
     found = _Unread.__new__(_Unread)
     # By their slots, since the class is frozen.
     _SET_LINK(found, link)
     _SET_CARRIED(found, carried)
+    _SET_LEFT(found, seconds_left)
     _SET_CAME_AT(found, time.monotonic())
     return found
 

@@ -22,9 +22,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined] # compiled
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "harness"))
 
+import grpc_servers
 from sdk_servers import GRAPHQL_KEY, KEY, VERIFIER, write_verifier
+from users_service import FULL_NAME
 
 import servicelink
 from servicelink import sync
@@ -143,6 +148,53 @@ def wsgi_round(app: Any) -> Round:
     return run
 
 
+class Rpc:
+    """A call's context, as far as it is asked."""
+
+    def time_remaining(self) -> float | None:
+        """Answer the seconds until its deadline."""
+        return 5.0
+
+
+async def grpc_behaviour(request: Any, rpc: Any) -> None:
+    """Do nothing."""
+
+
+HANDLER: Any = grpc.unary_unary_rpc_method_handler(grpc_behaviour)
+
+
+async def resolve(details: Any) -> Any:
+    """Answer the handler of a call."""
+    return HANDLER
+
+
+def details_of(*headers: tuple[bytes, bytes]) -> Any:
+    """Answer what is told of a call with this metadata."""
+    more = tuple((name.decode(), value.decode()) for name, value in headers)
+    agent = ("user-agent", "servicelink grpc-python-asyncio/1.85.3 grpc-c/54.0.0 (linux; chttp2)")
+    made = cygrpc._HandlerCallDetails  # noqa: SLF001 - what grpc.aio makes of a call is nowhere else
+    return made(f"/{FULL_NAME}/GetUser", (agent, *more, ("x-service-auth", grpc_servers.KEY.text)))
+
+
+def grpc_round(interceptor: servicelink.LinkInterceptor | None, details: Any) -> Round:
+    """Answer a round of calls as grpc.aio serves them, from the interceptor to the handler's end."""
+    rpc = Rpc()
+
+    async def serve() -> None:
+        found = resolve(details) if interceptor is None else interceptor.intercept_service(resolve, details)
+        handler: Any = await found
+        await handler.unary_unary(b"", rpc)
+
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            try:
+                serve().send(None)
+            except StopIteration:
+                continue
+
+    return run
+
+
 def look_up(calls: int) -> None:
     """Check a key and nothing else."""
     sha256, key = hashlib.sha256, KEY.text.encode()
@@ -168,10 +220,20 @@ class Pair:
     most: float | None = MOST
 
 
+def grpc_pairs(interceptor: servicelink.LinkInterceptor) -> list[Pair]:
+    """Answer what is measured of gRPC."""
+    bare, full = details_of(), details_of(*CARRIED[:2])
+    return [
+        Pair("gRPC, a key", grpc_round(interceptor, bare), grpc_round(None, bare)),
+        Pair("gRPC, a key and what this SDK's clients send", grpc_round(interceptor, full), grpc_round(None, full)),
+    ]
+
+
 def pairs(folder: Path) -> list[Pair]:
     """Answer what is measured."""
     write_verifier(folder / "api", VERIFIER)
-    asgi, wsgi = servicelink.LinkMiddleware(asgi_app), sync.LinkMiddleware(wsgi_app)
+    grpc_servers.write_grpc_verifier(folder)
+    asgi, wsgi = servicelink.LinkMiddleware(asgi_app, "api"), sync.LinkMiddleware(wsgi_app, "api")
     plain = asgi_round(asgi_app, scope_of("/v1/items"))
     json_type = (b"content-type", b"application/json")
     query = scope_of("/graphql", json_type, method="POST", key=GRAPHQL_KEY.text)
@@ -181,6 +243,7 @@ def pairs(folder: Path) -> list[Pair]:
         Pair("ASGI, a path never seen before", fresh_paths_round(asgi), fresh_paths_round(asgi_app), None),
         Pair("WSGI, a key", wsgi_round(wsgi), wsgi_round(wsgi_app), None),
         Pair("GraphQL, a query seen before", asgi_round(asgi, query, QUERY.encode()), plain, None),
+        *grpc_pairs(servicelink.LinkInterceptor("users")),
     ]
 
 

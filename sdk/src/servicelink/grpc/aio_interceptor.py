@@ -46,5 +46,5 @@ class LinkInterceptor(grpc.aio.ServerInterceptor):
         if arrival.refused is not None:
             return refusing_handler(arrival.refused)
         # Of grpcio's own type, which is the only one that it takes.
-        handler = await continuation(type(handler_call_details)(path, arrival.kept))
+        handler = await continuation(type(handler_call_details)(path, arrival.shown))
         return None if handler is None else serving_handler(arrival, handler)

@@ -8,7 +8,7 @@ from servicelink.headers import Heads, Kind, tell_kind
 from servicelink.memo import Memo
 
 MetadataPair = tuple[str, str | bytes]
-_HIDDEN = frozenset({Kind.CREDENTIAL, Kind.TWIN, Kind.OWN})
+_PLAIN, _CREDENTIAL, _TWIN, _OWN, _CARRIED = Kind.PLAIN, Kind.CREDENTIAL, Kind.TWIN, Kind.OWN, Kind.CARRIED
 _LONGEST_NAME = 64
 _MOST_NAMES = 1024
 
@@ -16,39 +16,60 @@ _MOST_NAMES = 1024
 class MetadataNames:
     """Reads metadata where the credential is under that key (in lower case, as all keys are)."""
 
-    __slots__ = ("_kinds",)
+    __slots__ = ("_kinds", "credential")
 
     def __init__(self, credential: str) -> None:
+        self.credential = credential
         self._kinds: Memo[str, Kind] = Memo(
             lambda key: tell_kind(key.encode(), credential),
             wants=lambda key: len(key) <= _LONGEST_NAME,
             most=_MOST_NAMES,
         )
 
-    def read(self, metadata: Iterable[MetadataPair]) -> tuple[Heads, tuple[MetadataPair, ...]]:
-        """Answer what the metadata says to us, and what of it is the handler's."""
-        kinds, heads, seen = self._kinds, Heads(), 0
-        kept = []
+    def read(self, metadata: Iterable[MetadataPair], heads: "MetadataHeads") -> None:
+        """Read what the metadata says into `heads`, once."""
+        kinds, seen = self._kinds, 0
+        kept: list[MetadataPair] = []
+        carried: list[MetadataPair] = []
+        problem: str | None = None
+        heads.credential = None
         for pair in metadata:
             kind = kinds[pair[0]]
-            if kind is Kind.PLAIN:
+            if kind is _PLAIN:
                 kept.append(pair)
-            elif kind not in _HIDDEN:
-                kept.append(pair)
-                # A call's own deadline says how much time there is, and not a header for servers that know none.
-                if kind is Kind.CARRIED and pair[0] != TIMEOUT_HEADER:
-                    heads.carried.append((pair[0].encode(), _raw(pair[1])))
-            elif kind is Kind.CREDENTIAL:
+            elif kind is _CREDENTIAL:
                 seen += 1
                 heads.credential = _raw(pair[1])
-            elif kind is Kind.TWIN:
+            elif kind is _TWIN:
                 seen += 1
-                heads.problem = "the credential came under a key that other programs read as another"
+                problem = "the credential came under a key that other programs read as another"
+            elif kind is not _OWN:
+                kept.append(pair)
+                # A call's own deadline says how much time there is, and not a header for servers that know none.
+                if kind is _CARRIED and pair[0] != TIMEOUT_HEADER:
+                    carried.append(pair)
         if seen > 1:
-            heads.problem = "the credential came more than once"
-        if heads.problem is not None:
+            problem = "the credential came more than once"
+        if problem is not None:
             heads.credential = None
-        return heads, tuple(kept)
+        heads.problem = problem
+        heads.shown = tuple(kept)
+        heads.goes_on = carried
+
+
+class MetadataHeads(Heads):
+    """What the metadata of one call says: `shown` is what handlers may see, `goes_on` what goes on to other calls.
+
+    Beside the credential and its problem nothing of other protocols' headers is set.
+    """
+
+    __slots__ = ("goes_on", "shown")
+
+    shown: tuple[MetadataPair, ...]
+    goes_on: list[MetadataPair]
+
+    def __init__(self) -> None:
+        """Leave it to be read."""
 
 
 def _raw(value: str | bytes) -> bytes:

@@ -5,7 +5,7 @@ generators, and functions and generators in threads, which do not inherit the co
 """
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from contextvars import Context, copy_context
 from typing import Any, NoReturn, TypeAlias
@@ -23,11 +23,14 @@ from servicelink.verify import Refused
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Any], Any]
 _END = object()
-_KINDS: "Mapping[tuple[bool, bool], tuple[str, Callable[..., Handler]]]" = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+# Seconds. A server of threads says that a call without a deadline has until the end of time.
+_FOREVER = 1e9
+# By whether requests and answers are streams.
+_KINDS = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
 }
 
 
@@ -53,14 +56,16 @@ grpc.ServicerContext.register(ShownContext)
 grpc.aio.ServicerContext.register(ShownContext)
 
 
-class Serving:
-    """One call on its way to its handler; each method stands in for a handler of its kind."""
+class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for checkers only
+    """One call on its way to its handler, whose place it takes; each method stands in for a kind of function."""
 
-    __slots__ = ("_arrival", "_behaviour")
+    __slots__ = ("_arrival", "_behaviour", "request_deserializer", "response_serializer")
 
-    def __init__(self, arrival: Arrival, behaviour: Behaviour) -> None:
+    def __init__(self, arrival: Arrival, behaviour: Behaviour, handler: Handler) -> None:
         self._arrival = arrival
         self._behaviour = behaviour
+        self.request_deserializer = handler.request_deserializer
+        self.response_serializer = handler.response_serializer
 
     async def answer(self, request: Any, rpc: Any) -> Any:
         """Serve by a coroutine. What comes in stays known in its task, which is this call's alone."""
@@ -68,7 +73,7 @@ class Serving:
         if not arrival.is_decided:
             await self._admit(rpc)
         context.incoming.set(arrival.incoming(rpc.time_remaining()))
-        return await self._behaviour(request, ShownContext(rpc, arrival.kept))
+        return await self._behaviour(request, ShownContext(rpc, arrival.shown))
 
     async def stream(self, request: Any, rpc: Any) -> AsyncIterator[Any]:
         """Serve by an asynchronous generator; the task as above."""
@@ -76,18 +81,18 @@ class Serving:
         if not arrival.is_decided:
             await self._admit(rpc)
         context.incoming.set(arrival.incoming(rpc.time_remaining()))
-        async with aclosing(self._behaviour(request, ShownContext(rpc, arrival.kept))) as answers:
+        async with aclosing(self._behaviour(request, ShownContext(rpc, arrival.shown))) as answers:
             async for message in answers:
                 yield message
 
     def answer_in_thread(self, request: Any, rpc: Any) -> Any:
         """Serve by a function."""
-        return self._entered(rpc).run(self._behaviour, request, ShownContext(rpc, self._arrival.kept))
+        return self._entered(rpc).run(self._behaviour, request, ShownContext(rpc, self._arrival.shown))
 
     def stream_in_thread(self, request: Any, rpc: Any) -> Iterator[Any]:
         """Serve by a function that answers an iterator; each answer may be made in another thread."""
         entered = self._entered(rpc)
-        answers = iter(entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.kept)))
+        answers = iter(entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown)))
         try:
             while (message := entered.run(next, answers, _END)) is not _END:
                 yield message
@@ -102,7 +107,8 @@ class Serving:
             if refused is not None:
                 abort(rpc, refused)
         entered = copy_context()
-        entered.run(context.incoming.set, self._arrival.incoming(rpc.time_remaining()))
+        left: float | None = rpc.time_remaining()
+        entered.run(context.incoming.set, self._arrival.incoming(None if left is None or left > _FOREVER else left))
         return entered
 
     async def _admit(self, rpc: Any) -> None:
@@ -120,45 +126,37 @@ def abort(rpc: Any, refused: Refused) -> NoReturn:
     raise AssertionError("abort() raises")
 
 
-_Style = Callable[[Serving], Behaviour]
-
-
-def _style_of(behaviour: Behaviour) -> tuple[_Style, _Style]:
-    """Answer what stands in for a handler, of one answer and of many."""
+def _serving_class(behaviour: Behaviour, kind: str) -> type[Serving]:
+    """Answer what stands in for a handler of a kind, which is such a function."""
+    is_streamed = kind.endswith("_stream")
     if inspect.iscoroutinefunction(behaviour):
-        return _answer, _answer
+        return _CLASSES[kind, "answer"]
     if inspect.isasyncgenfunction(behaviour):
-        return _answer, _stream
-    return _answer_in_thread, _stream_in_thread
+        return _CLASSES[kind, "stream"]
+    return _CLASSES[kind, "stream_in_thread" if is_streamed else "answer_in_thread"]
 
 
-def _answer(serving: Serving) -> Behaviour:
-    return serving.answer
+def _make_class(kind: str, name: str) -> type[Serving]:
+    """Answer the class whose `unary_unary` or the like is that method."""
+    streamed = {"request_streaming": kind.startswith("stream"), "response_streaming": kind.endswith("stream")}
+    names: dict[str, Any] = {**dict.fromkeys(_KINDS.values()), **streamed, kind: getattr(Serving, name)}
+    return type("Serving", (Serving,), {"__slots__": (), **names})
 
 
-def _stream(serving: Serving) -> Behaviour:
-    return serving.stream
-
-
-def _answer_in_thread(serving: Serving) -> Behaviour:
-    return serving.answer_in_thread
-
-
-def _stream_in_thread(serving: Serving) -> Behaviour:
-    return serving.stream_in_thread
-
-
+_CLASSES = {
+    (kind, name): _make_class(kind, name)
+    for kind in _KINDS.values()
+    for name in ("answer", "stream", "answer_in_thread", "stream_in_thread")
+}
 # To ask what a function is takes longer than all the rest.
-_styles: Memo[Behaviour, tuple[_Style, _Style]] = Memo(_style_of, wants=lambda _: True)
+_classes: Memo[tuple[Behaviour, str], type[Serving]] = Memo(lambda asked: _serving_class(*asked), wants=lambda _: True)
 
 
 def serving_handler(arrival: Arrival, handler: Handler) -> Handler:
     """Answer what serves this call by a handler of the application."""
-    kind, make = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
+    kind = _KINDS[handler.request_streaming, handler.response_streaming]
     behaviour: Behaviour = getattr(handler, kind)
-    style = _styles[behaviour][bool(handler.response_streaming)]
-    served = style(Serving(arrival, behaviour))
-    return make(served, handler.request_deserializer, handler.response_serializer)
+    return _classes[behaviour, kind](arrival, behaviour, handler)
 
 
 def refusing_handler(refused: Refused) -> Handler:

@@ -11,13 +11,12 @@ from grpc import StatusCode
 
 from servicelink import context
 from servicelink.calls.limits import RateLimit
-from servicelink.context import TIMEOUT_HEADER, Incoming
+from servicelink.context import Incoming
 from servicelink.counts import Counts
 from servicelink.door import Door
 from servicelink.grpc.exchange import CODE_KEY, PUSHBACK_KEY
-from servicelink.grpc.metadata import MetadataPair, metadata_names
+from servicelink.grpc.metadata import MetadataHeads, MetadataPair, metadata_names
 from servicelink.grpc.server_peers import Peers
-from servicelink.headers import Heads
 from servicelink.refusals import MESSAGES, log_refusal
 from servicelink.verify import Allowed, Code, Decision, Desk, Peer, Refused
 from servicelink_contract.paths import MalformedPatternError
@@ -28,7 +27,6 @@ _STATUS = {
     Code.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,
     Code.RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
 }
-_TIMEOUT = TIMEOUT_HEADER.encode()
 
 Refusal = tuple[StatusCode, str, tuple[tuple[str, str], ...]]
 
@@ -42,48 +40,29 @@ def render_rpc_refusal(refused: Refused) -> Refusal:
     return _STATUS[refused.code], MESSAGES[refused.code], tuple(trailing)
 
 
-class Arrival:
-    """A call that came. `is_decided` says whether it may be served; if not yet, `judge_peer` decides."""
+class Arrival(MetadataHeads):
+    """A call that came. `is_decided` says whether it may be served; if not yet, `judge_peer` decides.
 
-    __slots__ = ("_desk", "_door", "_heads", "_link", "_path", "is_decided", "kept", "refused")
+    `refused` says why it is not served, None where it is; `link` who calls, None where nobody is verified.
+    """
 
-    def __init__(self, door: "GrpcDoor", desk: Desk, path: str, metadata: Iterable[MetadataPair]) -> None:
-        self._door = door
-        self._desk = desk
-        self._path = path
-        self._heads, self.kept = metadata_names(desk.header).read(metadata)
-        self._link: Allowed | None = None
-        self.refused: Refused | None = None
-        self.is_decided = False
+    __slots__ = ("desk", "door", "is_decided", "link", "path", "refused")
 
-    def judge(self, peer: Peer | None) -> None:
-        """Decide; afterwards `refused` says why it is not served, None where it is."""
-        self.is_decided = True
-        decision = self._door.decide(self._desk, self._heads, self._path, peer)
-        verdict = decision.verdict
-        if isinstance(verdict, Allowed):
-            self._link = verdict
-        elif decision.enforced:
-            log_refusal(verdict)
-            self.refused = verdict
-
-    def judge_unless_certified(self) -> None:
-        """Decide, unless a certificate may be there in place of a key."""
-        heads = self._heads
-        if heads.credential is not None or heads.problem is not None or not self._desk.trust:
-            self.judge(None)
+    door: "GrpcDoor"
+    desk: Desk
+    path: str
+    is_decided: bool
+    link: Allowed | None
+    refused: Refused | None
 
     def judge_peer(self, proved: Mapping[str, Iterable[bytes]]) -> Refused | None:
         """Decide by what the connection proved (`auth_context()`); answers the refusal, None where it is served."""
-        self.judge(self._door.peers.read(proved, self._desk.trust))
+        self.door.judge(self, self.door.peers.read(proved, self.desk.trust))
         return self.refused
 
     def incoming(self, seconds_left: float | None) -> Incoming:
         """Answer what is carried on from it, with its deadline (None: it has none)."""
-        carried = self._heads.carried
-        if seconds_left is not None:
-            carried.append((_TIMEOUT, b"%d" % (seconds_left * 1000)))
-        return context.defer_incoming(self._link, carried)
+        return context.defer_incoming(self.link, self.goes_on, seconds_left)
 
 
 class GrpcDoor:
@@ -94,6 +73,7 @@ class GrpcDoor:
         # What keeps accounts is the same for all protocols; which paths of HTTP are open is not asked here.
         self._door = Door(service, exempt=(), protect=(), rate_limit=rate_limit)
         self._guard = self._door.guard
+        self._names = metadata_names(self._guard.header)
         self.peers = Peers(self._guard.now)
 
     def counts(self) -> Counts:
@@ -101,18 +81,33 @@ class GrpcDoor:
         return self._door.counts()
 
     def receive(self, path: str, metadata: Iterable[MetadataPair]) -> Arrival:
-        """Take a call in, and decide about it where that can be done now."""
-        arrival = Arrival(self, self._guard.current(), path, metadata)
+        """Take a call in, and decide about it now if it came with a key, or if no certificate may be there."""
+        desk, arrival = self._guard.current(), Arrival()
+        names = self._names
+        if names.credential != desk.header:
+            names = self._names = metadata_names(desk.header)
+        names.read(metadata, arrival)
+        arrival.path, arrival.desk, arrival.door = path, desk, self
+        arrival.link = arrival.refused = None
         if path in self._exempt or path[: path.rfind("/") + 1] in self._exempt:
             arrival.is_decided = True
+        elif arrival.credential is not None or arrival.problem is not None or not desk.trust:
+            self.judge(arrival, None)
         else:
-            arrival.judge_unless_certified()
+            arrival.is_decided = False
         return arrival
 
-    def decide(self, desk: Desk, heads: Heads, path: str, peer: Peer | None) -> Decision:
+    def judge(self, arrival: Arrival, peer: Peer | None) -> None:
         """Decide about a call, and take note of it."""
-        known = desk.authenticate(heads, peer, self._guard.now)
-        return self._door.settle(known if isinstance(known, Decision) else known.decide_rpc(path))
+        known = arrival.desk.authenticate(arrival, peer, self._guard.now)
+        decision = self._door.settle(known if isinstance(known, Decision) else known.decide_rpc(arrival.path))
+        arrival.is_decided = True
+        verdict = decision.verdict
+        if isinstance(verdict, Allowed):
+            arrival.link = verdict
+        elif decision.enforced:
+            log_refusal(verdict)
+            arrival.refused = verdict
 
 
 def _parse_exempt(text: str) -> str:

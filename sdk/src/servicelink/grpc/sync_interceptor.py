@@ -35,5 +35,5 @@ class LinkInterceptor(grpc.ServerInterceptor):
         arrival = self._door.receive(path, handler_call_details.invocation_metadata)
         if arrival.refused is not None:
             return refusing_handler_in_thread(arrival.refused)
-        handler = continuation(type(handler_call_details)(path, arrival.kept))
+        handler = continuation(type(handler_call_details)(path, arrival.shown))
         return None if handler is None else serving_handler(arrival, handler)
