@@ -469,3 +469,63 @@ def test_the_interceptors_stand_in_servers_of_ones_own(tmp_path: Path, monkeypat
     assert isinstance(servicelink.LinkInterceptor(), grpc.aio.ServerInterceptor)
     assert isinstance(sync.LinkInterceptor(), grpc.ServerInterceptor)
     assert callable(ADD)
+
+
+# Without an empty one, which grpcio's server of threads drops before it asks any interceptor.
+HOSTILE_PATHS = [
+    "/",
+    "//",
+    FULL_NAME,
+    f"/{FULL_NAME}",
+    f"/{FULL_NAME}/",
+    f"//{FULL_NAME}/GetUser",
+    f"/{FULL_NAME}//GetUser",
+    f"/{FULL_NAME}/GetUser/",
+    f"/{FULL_NAME}/GetUser/x",
+    f"/{FULL_NAME}/GetUser?x=1",
+    f"/{FULL_NAME}/GetUser;x",
+    f"/{FULL_NAME}/GetUser%00",
+    f"/{FULL_NAME}/%47etUser",
+    f"/{FULL_NAME}%2fGetUser",
+    f"/{FULL_NAME}/getUser",
+    f"/{FULL_NAME.upper()}/GetUser",
+    f"/{FULL_NAME}./GetUser",
+    f"/.{FULL_NAME}/GetUser",
+    f"/{FULL_NAME}/../{FULL_NAME}/GetUser",
+    f"/grpc.health.v1.Health/../{FULL_NAME}/GetUser",
+    f"/grpc.health.v1.Health//{FULL_NAME}/GetUser",
+    "/grpc.health.v1.Health%2fCheck",
+    "/grpc.health.v1.health/Check",
+    "/grpc.health.v1.Health",
+    f"/{FULL_NAME}/{'a' * 4000}",
+    f"/{'a.' * 2000}b/C",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+]
+
+
+async def test_no_trick_with_a_path_gets_through(start: Start, client_of: ClientOf) -> None:
+    served = await start()
+    channel = client_of(served).channel
+    codes = set()
+    for path in HOSTILE_PATHS:
+        for metadata in ((), (AUTH,)):
+            call: Any = channel.unary_unary(path)
+            future = call.future(b"", metadata=metadata, timeout=10)
+            codes.add((await in_thread(future.code), bool(metadata)))
+
+    assert codes == {(UNAUTHENTICATED[0], False), (DENIED[0], True)}
+    assert served.users.reached == []
+
+
+async def test_much_metadata_is_the_librarys_to_refuse_and_a_large_message_is_not_read(
+    start: Start, client_of: ClientOf
+) -> None:
+    served = await start()
+    client = client_of(served)
+    large: Any = client.channel.unary_unary(f"/{FULL_NAME}/CreateUser")
+    future = large.future(bytes(3_000_000), metadata=(), timeout=10)
+    many = tuple(("x-service-auth", f"{number:060d}") for number in range(1000))
+
+    assert await in_thread(future.code) is grpc.StatusCode.UNAUTHENTICATED
+    assert (await client.failure("GetUser", *many)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await client.call("GetUser", AUTH) == "7"
