@@ -8,7 +8,8 @@ from servicelink.headers import Heads, Kind, tell_kind
 from servicelink.memo import Memo
 
 MetadataPair = tuple[str, str | bytes]
-_PLAIN, _CREDENTIAL, _TWIN, _OWN, _CARRIED = Kind.PLAIN, Kind.CREDENTIAL, Kind.TWIN, Kind.OWN, Kind.CARRIED
+_PLAIN, _CARRIED, _OVERRIDE = Kind.PLAIN, Kind.CARRIED, Kind.OVERRIDE
+_CREDENTIAL, _TWIN = Kind.CREDENTIAL, Kind.TWIN
 _LONGEST_NAME = 64
 _MOST_NAMES = 1024
 
@@ -35,19 +36,19 @@ class MetadataNames:
         heads.credential = None
         for pair in metadata:
             kind = kinds[pair[0]]
-            if kind is _PLAIN:
+            if kind is _PLAIN or kind is _OVERRIDE:
                 kept.append(pair)
+            elif kind is _CARRIED:
+                kept.append(pair)
+                # A call's own deadline says how much time there is, and not a header for servers that know none.
+                if pair[0] != TIMEOUT_HEADER:
+                    carried.append(pair)
             elif kind is _CREDENTIAL:
                 seen += 1
                 heads.credential = _raw(pair[1])
             elif kind is _TWIN:
                 seen += 1
                 problem = "the credential came under a key that other programs read as another"
-            elif kind is not _OWN:
-                kept.append(pair)
-                # A call's own deadline says how much time there is, and not a header for servers that know none.
-                if kind is _CARRIED and pair[0] != TIMEOUT_HEADER:
-                    carried.append(pair)
         if seen > 1:
             problem = "the credential came more than once"
         if problem is not None:
@@ -68,8 +69,8 @@ class MetadataHeads(Heads):
     shown: tuple[MetadataPair, ...]
     goes_on: list[MetadataPair]
 
-    def __init__(self) -> None:
-        """Leave it to be read."""
+    # What is not set costs nothing.
+    __init__ = object.__init__
 
 
 def _raw(value: str | bytes) -> bytes:

@@ -17,10 +17,12 @@ from servicelink.door import Door
 from servicelink.grpc.exchange import CODE_KEY, PUSHBACK_KEY
 from servicelink.grpc.metadata import MetadataHeads, MetadataPair, metadata_names
 from servicelink.grpc.server_peers import Peers
+from servicelink.memo import Memo
 from servicelink.refusals import MESSAGES, log_refusal
 from servicelink.verify import Allowed, Code, Decision, Desk, Peer, Refused
 from servicelink_contract.paths import MalformedPatternError
 
+_LONGEST = 256
 HEALTH = "grpc.health.v1.Health/*"
 _STATUS = {
     Code.INVALID_SERVICE_AUTH: StatusCode.UNAUTHENTICATED,
@@ -69,7 +71,10 @@ class GrpcDoor:
     """One server's checks; raises MalformedPatternError, LinkConfigurationError."""
 
     def __init__(self, service: str | None, *, exempt: Iterable[str], rate_limit: RateLimit | None) -> None:
-        self._exempt = frozenset(_parse_exempt(text) for text in exempt)
+        known = frozenset(_parse_exempt(text) for text in exempt)
+        self._exempt: Memo[str, bool] = Memo(
+            lambda path: path in known or path[: path.rfind("/") + 1] in known, wants=lambda path: len(path) <= _LONGEST
+        )
         # What keeps accounts is the same for all protocols; which paths of HTTP are open is not asked here.
         self._door = Door(service, exempt=(), protect=(), rate_limit=rate_limit)
         self._guard = self._door.guard
@@ -82,14 +87,15 @@ class GrpcDoor:
 
     def receive(self, path: str, metadata: Iterable[MetadataPair]) -> Arrival:
         """Take a call in, and decide about it now if it came with a key, or if no certificate may be there."""
-        desk, arrival = self._guard.current(), Arrival()
+        desk = self._guard.current()
+        arrival: Arrival = Arrival()
         names = self._names
         if names.credential != desk.header:
             names = self._names = metadata_names(desk.header)
         names.read(metadata, arrival)
         arrival.path, arrival.desk, arrival.door = path, desk, self
         arrival.link = arrival.refused = None
-        if path in self._exempt or path[: path.rfind("/") + 1] in self._exempt:
+        if self._exempt[path]:
             arrival.is_decided = True
         elif arrival.credential is not None or arrival.problem is not None or not desk.trust:
             self.judge(arrival, None)
