@@ -1,8 +1,11 @@
 """A gRPC server in one call, of threads."""
 
 import signal
+import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -22,8 +25,31 @@ from servicelink.grpc.server_parts import (
 from servicelink.grpc.sync_interceptor import LinkInterceptor
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)
+# No signal has this number.
+_STOPPED = b"\0"
+_ENDING = frozenset({*_ENDS, *_STOPPED})
 # Each call has one for as long as it lasts, streams too.
 THREADS = 32
+
+
+@contextmanager
+def _told() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Answer two ends of a line on which the numbers of signals come.
+
+    A signal may reach any thread, and then wakes no lock that the main thread waits for: only a line does
+    (`signal.set_wakeup_fd`).
+    """
+    mine, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with mine, theirs:
+        before = {number: signal.signal(number, lambda *_: None) for number in _ENDS}
+        line = signal.set_wakeup_fd(theirs.fileno())
+        try:
+            yield mine, theirs
+        finally:
+            signal.set_wakeup_fd(line)
+            for number, action in before.items():
+                signal.signal(number, action)
 
 
 class GrpcServer:
@@ -41,21 +67,19 @@ class GrpcServer:
 
     def serve(self, grace: float = GRACE) -> None:
         """Serve until SIGTERM or SIGINT, or `stop()`; calls under way then have `grace` seconds. In the main thread."""
-        ended = threading.Event()
-        before = {number: signal.signal(number, lambda *_: ended.set()) for number in _ENDS}
-        watcher = threading.Thread(target=self._watch, args=(ended,), name="servicelink-serve", daemon=True)
-        watcher.start()
-        try:
-            ended.wait()
-        finally:
-            for number, action in before.items():
-                signal.signal(number, action)
-            self.stop(grace)
-            watcher.join()
+        with _told() as (mine, theirs):
+            watcher = threading.Thread(target=self._watch, args=(theirs,), name="servicelink-serve", daemon=True)
+            watcher.start()
+            try:
+                while mine.recv(1)[0] not in _ENDING:
+                    continue
+            finally:
+                self.stop(grace)
+                watcher.join()
 
-    def _watch(self, ended: threading.Event) -> None:
+    def _watch(self, theirs: socket.socket) -> None:
         self.wait_for_termination()
-        ended.set()
+        theirs.send(_STOPPED)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until it has stopped; answers whether `timeout` (seconds) came first."""
