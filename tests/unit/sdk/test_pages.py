@@ -108,12 +108,19 @@ async def test_the_blocks_of_the_page_about_grpc_run_over_the_file_that_it_shows
     names: dict[str, Any] = {}
     for block in blocks(page):
         await run(block, "grpc.md", names)
+    # A stub has no end of its own, and lives as long as its process; this test does not.
+    await names["accounts"].GetAccount._driver.wire.aclose()  # noqa: SLF001 - see above
     await names["client"].aclose()
     await names["server"].stop()
+    await names["own"].stop(None)
     for name in ("accounts_pb2", "accounts_pb2_grpc"):
         sys.modules.pop(name)
 
-    assert names["server"].counts().refused == {}
+    refused = names["server"].counts().refused
+    # What a page defines refers to all of it; left to the interpreter's end it would be torn down in any order.
+    names.clear()
+
+    assert refused == {}
     assert f"port {50051}" in page.read_text()
 
 
