@@ -14,6 +14,8 @@ from typing import Any
 import servicelink
 from servicelink import sync
 
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
 
 def seen(headers: Iterable[str]) -> dict[str, Any]:
     """Answer what the application knows of a call."""
@@ -31,7 +33,7 @@ def starlette_app() -> Any:
     async def show(request: Request) -> JSONResponse:
         return JSONResponse(seen(request.headers))
 
-    app = Starlette(routes=[Route("/{path:path}", show)])
+    app = Starlette(routes=[Route("/{path:path}", show, methods=METHODS)])
     app.add_middleware(servicelink.LinkMiddleware)
     return app
 
@@ -60,7 +62,7 @@ def flask_app() -> Any:
     def show(path: str) -> dict[str, Any]:
         return seen(name for name, _ in request.headers)
 
-    app.add_url_rule("/<path:path>", "show", show)
+    app.add_url_rule("/<path:path>", "show", show, methods=METHODS)
     app.wsgi_app = sync.LinkMiddleware(app.wsgi_app)  # type: ignore[method-assign] # as Flask's documentation has it
     return app
 

@@ -123,13 +123,13 @@ async def connected(address: tuple[str, int]) -> AsyncIterator[tuple[asyncio.Str
         writer.transport.abort()
 
 
-async def read_answer(reader: asyncio.StreamReader) -> RawAnswer | None:
-    """Read one answer; None where the server closed without one."""
+async def read_answer(reader: asyncio.StreamReader, *, has_body: bool = True) -> RawAnswer | None:
+    """Read one answer, without a body where it is to HEAD; None where the server closed without one."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     line, *rest = head.strip().split("\r\n")
     headers = {name.lower(): text.strip() for name, _, text in (one.partition(":") for one in rest)}
-    length = int(headers.get("content-length", "0"))
+    length = int(headers.get("content-length", "0")) if has_body else 0
     return RawAnswer(int(line.split()[1]), headers, await reader.readexactly(length))

@@ -1,65 +1,16 @@
 """The middleware under the servers and frameworks that people use, each in a process of its own."""
 
 import os
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from sdk_servers import KEY, VERIFIER, make_key, with_keys, write_verifier
+from sdk_serving import APPS, command_of, free_port, serving_process
 
-HARNESS = Path(__file__).parents[2] / "harness"
-APPS = HARNESS / "sdk_apps.py"
 NEW = make_key(11)
-
-
-def free_port() -> int:
-    """Answer a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def command_of(server: str, app: str, port: int) -> list[str]:
-    """Answer the command that serves an application."""
-    if not server.startswith("gunicorn"):
-        return [sys.executable, str(APPS), server, app, str(port)]
-    kind = ["--worker-class", "asgi"] if server == "gunicorn-asgi" else ["--threads", "4"]
-    bound = ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--no-control-socket"]
-    return [sys.executable, "-m", "gunicorn", "--preload", *bound, *kind, f"sdk_apps:{app}()"]
-
-
-@contextmanager
-def serving(server: str, app: str, **environ: str) -> Iterator[str]:
-    """Serve an application, and answer its address."""
-    port = free_port()
-    env = {**os.environ, "PYTHONPATH": str(HARNESS), **environ}
-    process = subprocess.Popen(command_of(server, app, port), env=env, stderr=subprocess.PIPE)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(address, process)
-        yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
-
-
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until it answers, for half a minute at most."""
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            httpx.get(f"{address}/healthz", trust_env=False)
-        except httpx.TransportError:
-            continue
-        return
-    process.kill()
-    raise AssertionError(process.communicate()[1].decode())
 
 
 @pytest.mark.parametrize(
@@ -80,8 +31,8 @@ def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
 def test_links_are_checked_and_keys_rotate_under(server: str, app: str, tmp_path: Path) -> None:
     write_verifier(tmp_path / "api")
     with (
-        serving(server, app, SERVICELINK_VERIFIER_DIR=str(tmp_path), INTERNAL_API_KEY="") as address,
-        httpx.Client(base_url=address, trust_env=False) as client,
+        serving_process(server, app, SERVICELINK_VERIFIER_DIR=str(tmp_path), INTERNAL_API_KEY="") as ((host, port), _),
+        httpx.Client(base_url=f"http://{host}:{port}", trust_env=False) as client,
     ):
         with_key = {"x-service-auth": KEY.text, "x-servicelink-uid": "forged", "x-other": "stays"}
         accepted = client.get("/v1/a b", headers=with_key)
@@ -128,7 +79,7 @@ def until_all_take(client: httpx.Client, key: str) -> bool:
 )
 def test_with_nothing_to_check_calls_with_no_server_starts(server: str, app: str) -> None:
     port = free_port()
-    env = {**os.environ, "PYTHONPATH": str(HARNESS), "INTERNAL_API_KEY": ""}
+    env = {**os.environ, "PYTHONPATH": str(APPS.parent), "INTERNAL_API_KEY": ""}
     env.pop("SERVICELINK_VERIFIER_DIR", None)
     done = subprocess.run(command_of(server, app, port), env=env, capture_output=True, timeout=60, check=False)
 
