@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime as dt
-import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -10,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import servicelink
+from servicelink import mounted
 from servicelink.verify import Allowed
 from servicelink_contract.key import ApiKey, render_key
 from servicelink_contract.paths import parse_pattern
 from servicelink_contract.rules import GraphQLRule, OperationType, Protocol, RestRule
 from servicelink_contract.verifier import KeyEntry, LinkEntry, Mode, Verifier, render_verifier
 
-_versions = itertools.count()
+# Swapping what a mounted folder holds, as the kubelet does it.
+swap = mounted.swap
 SINCE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -36,22 +37,6 @@ LINK = LinkEntry("shop/web", "uid-1", 8080, Protocol.REST, (entry_of(KEY),), all
 QUERIES = GraphQLRule(OperationType.QUERY, None, frozenset({"order", "user"}))
 GRAPHQL_LINK = LinkEntry("shop/app", "uid-2", 8080, Protocol.GRAPHQL, (entry_of(GRAPHQL_KEY),), allow=(QUERIES,))
 VERIFIER = Verifier("shop/api", Mode.ENFORCE, "x-service-auth", "/graphql", (LINK, GRAPHQL_LINK))
-
-
-def swap(folder: Path, files: Mapping[str, str]) -> None:
-    """Swap what a folder holds, as the kubelet does it: a new folder, one rename of `..data`, and the old one goes."""
-    version = folder / f"..{next(_versions)}"
-    version.mkdir(parents=True)
-    for name, text in files.items():
-        (version / name).write_text(text)
-    before = (folder / "..data").resolve() if (folder / "..data").exists() else None
-    fresh = folder / "..data_tmp"
-    fresh.symlink_to(version.name)
-    fresh.rename(folder / "..data")
-    if before is not None:
-        for path in before.iterdir():
-            path.unlink()
-        before.rmdir()
 
 
 def write_verifier(folder: Path, verifier: Verifier = VERIFIER) -> None:

@@ -96,19 +96,19 @@ class FoundSource:
 
     def __init__(self, name: str, find: Callable[[], Source]) -> None:
         self.name = name
-        self._find = find
+        self.find = find
         self._found: Source | None = None
 
     def current(self) -> Binding:
         """Answer the binding as it is now; raises LinkNotFound while there is none."""
         if self._found is None:
-            self._found = self._find()
+            self._found = self.find()
         return self._found.current()
 
     def reload(self) -> Binding:
         """As `current`, but looked at now."""
         if self._found is None:
-            self._found = self._find()
+            self._found = self.find()
         return self._found.reload()
 
 

@@ -1,12 +1,14 @@
-"""The pytest plugin: `mock_link`. It loads nothing but pytest until a test asks for it."""
+"""The pytest plugin: `mock_link` and `link_sandbox`. It loads nothing but pytest until a test asks for it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from servicelink.linkmock import MockedLink
+    from servicelink.sandbox import LinkSandbox
 
 
 @pytest.fixture
@@ -21,3 +23,18 @@ def mock_link(monkeypatch: pytest.MonkeyPatch) -> "Callable[[str], MockedLink]":
 
     links: Any = MockedLinks(monkeypatch)
     return links.mock  # type: ignore[no-any-return] # so that nothing is loaded for a type
+
+
+@pytest.fixture
+def link_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "LinkSandbox":
+    """A folder of real bindings and verifiers, whose issuer rotates when the test says so.
+
+    def test_charging_survives_a_rotation(link_sandbox):
+        payments = link_sandbox.link("payments")
+        with payments.served():
+            payments.rotate()
+            assert app.charge(100)
+    """
+    from servicelink.sandbox_fixture import open_sandbox  # noqa: PLC0415 - as above
+
+    return open_sandbox(tmp_path / "servicelink", monkeypatch)

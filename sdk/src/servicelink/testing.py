@@ -37,6 +37,7 @@ from servicelink.mocking import (
 )
 from servicelink.rest.client import ServiceClient
 from servicelink.rest.surface import RequestOptions
+from servicelink.sandbox import LinkSandbox, SandboxLink
 from servicelink.settings import ClientOptions
 from servicelink_contract.binding import DEFAULT_HEADER
 from servicelink_contract.key import render_key
@@ -45,6 +46,7 @@ __all__ = [
     "Answer",
     "Answers",
     "GraphQLAnswers",
+    "LinkSandbox",
     "MockClock",
     "MockGraphQLClient",
     "MockMethod",
@@ -52,6 +54,7 @@ __all__ = [
     "MockServiceClient",
     "RecordedCall",
     "RecordedOperation",
+    "SandboxLink",
     "SyncMockGraphQLClient",
     "SyncMockServiceClient",
     "create_mock_graphql_client",

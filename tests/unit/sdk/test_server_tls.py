@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from authority import Authority, Leaf
 from sdk_servers import KEY, LINK, VERIFIER, AsgiApp, swap, write_verifier
 from sdk_worlds import WORLDS, in_thread, open_caller
+from tls_servers import running
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -72,21 +72,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 Start = Callable[..., Any]
-
-
-@asynccontextmanager
-async def running(app: Any, **options: Any) -> AsyncIterator[tuple[str, int]]:
-    """Run uvicorn as `uvicorn_config` sets it up, and answer its address."""
-    config = servicelink.uvicorn_config(app, log_config=None, lifespan="off", **options)
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            assert not task.done(), task.exception()
-            await asyncio.sleep(0)
-        yield listener.getsockname()
-        server.should_exit = True
-        await task
 
 
 @pytest.fixture
