@@ -7,6 +7,7 @@ process, since frameworks and servers keep what they are told for as long as a p
 """
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,6 +22,20 @@ def seen(headers: Iterable[str]) -> dict[str, Any]:
     """Answer what the application knows of a call."""
     link = servicelink.current_link()
     return {"link": link and link.link, "headers": sorted(name.lower().replace("_", "-") for name in headers)}
+
+
+def kid_app() -> Any:
+    """A plain application that answers, in JSON and as GraphQL does, which credential came; for much traffic."""
+
+    async def show(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = json.dumps({"data": {"kid": scope["servicelink"].kid}}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return servicelink.LinkMiddleware(show)
 
 
 def starlette_app() -> Any:

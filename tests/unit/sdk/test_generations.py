@@ -141,6 +141,8 @@ def write_numbered(folder: Path, number: int) -> None:
     swap(folder, {f"shard-{place}.json": text for place, text in enumerate(shards)})
 
 
+@pytest.mark.proof
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("is_large", [False, True])
 def test_swaps_under_readers_never_give_a_torn_verifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, *, is_large: bool

@@ -238,7 +238,10 @@ def number_of(binding: Binding) -> int | None:
     return number if (binding.uri, binding.credential.header, binding.link) == whole else None
 
 
-def test_swaps_under_readers_never_give_a_torn_binding(folder: Folder) -> None:
+@pytest.mark.proof
+@pytest.mark.timeout(0)
+def test_swaps_under_readers_never_give_a_torn_binding(folder: Folder, request: pytest.FixtureRequest) -> None:
+    swaps: int = request.config.getoption("--swaps")
     write_version(folder, 0)
     source = folder.source()
     source.current()
@@ -252,7 +255,7 @@ def test_swaps_under_readers_never_give_a_torn_binding(folder: Folder) -> None:
     readers = [threading.Thread(target=read) for _ in range(4)]
     for reader in readers:
         reader.start()
-    for number in range(1, 300):
+    for number in range(1, swaps):
         write_version(folder, number)
     done.set()
     for reader in readers:
@@ -260,4 +263,4 @@ def test_swaps_under_readers_never_give_a_torn_binding(folder: Folder) -> None:
 
     assert None not in seen
     assert len(seen) > 10
-    assert number_of(source.reload()) == 299
+    assert number_of(source.reload()) == swaps - 1
