@@ -53,4 +53,6 @@ def _begin_child() -> None:
         lock.renew()
 
 
-os.register_at_fork(after_in_child=_begin_child)
+# Not where nothing forks (Windows).
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_child)

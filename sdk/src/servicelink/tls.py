@@ -8,7 +8,10 @@ the certificate, and with it a root that was removed (`sni_callback`, the other 
 
 import os
 import ssl
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 from servicelink.binding import TlsFiles
@@ -19,13 +22,28 @@ def load_chain(context: ssl.SSLContext, certificate: str, private_key: str) -> N
 
     The standard library reads files only, and a key must not get onto a disk: this one is memory (memfd_create(2)).
     """
-    with open(os.memfd_create("servicelink-tls"), "wb") as memory:  # noqa: PTH123 - it has no path
-        memory.write(f"{certificate}\n{private_key}\n".encode())
-        memory.flush()
+    with _shown(f"{certificate}\n{private_key}\n".encode()) as path:
         try:
-            context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}", password=_no_password)
+            context.load_cert_chain(path, password=_no_password)
         except ssl.SSLError as error:
             raise ValueError(f"the certificate and its key do not fit: {error.reason or 'malformed'}") from None
+
+
+@contextmanager
+def _shown(text: bytes) -> Iterator[str]:
+    """Answer a path at which a text can be read for a moment."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("servicelink-tls"), "wb") as memory:  # noqa: PTH123 - it has no path
+            memory.write(text)
+            memory.flush()
+            yield f"/proc/self/fd/{memory.fileno()}"
+        return
+    # A laptop whose system has no such call (macOS): the texts came from a file of its disk as well.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pair"
+        path.touch(mode=0o600)
+        path.write_bytes(text)
+        yield str(path)
 
 
 def _no_password() -> str:

@@ -171,6 +171,14 @@ def test_a_key_that_is_encrypted_is_refused_and_nobody_is_asked_for_a_password()
         client_context(TlsFiles(leaf.certificate, text, ""))
 
 
+def test_a_system_without_files_in_memory_reads_certificates_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.memfd_create")
+    authority = Authority("root")
+    leaf = authority.client(IDENTITY)
+
+    assert isinstance(client_context(TlsFiles(leaf.certificate, leaf.private_key, authority.trust)), ssl.SSLContext)
+
+
 async def test_a_client_of_ones_own_follows_with_one_context(world: World) -> None:
     context = ssl_context("api")
     before = world.bind(world.authority.client(IDENTITY))

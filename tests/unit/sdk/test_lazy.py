@@ -31,6 +31,10 @@ def test_the_pytest_plugin_loads_nothing_until_a_test_asks_for_it() -> None:
     assert more == {"servicelink", "servicelink.pytest_plugin"}
 
 
+def test_a_system_that_never_forks_can_import_it() -> None:
+    assert "servicelink.forks" in _modules_after("import os; del os.register_at_fork; import servicelink.forks")
+
+
 def test_calling_synchronously_needs_no_asynchronous_engine() -> None:
     assert _loaded_after("from servicelink import sync; sync.connect('x')").isdisjoint({"aiohttp", "opentelemetry"})
 
