@@ -72,6 +72,8 @@ class LinkMiddleware:
             return
         desk = door.guard.current()
         heads = desk.names.read(scope["headers"])
+        # In place, for once: what stands outside and reports errors with their request must not send the credential on.
+        scope["headers"] = heads.kept
         reading = door.read_path(scope.get("raw_path"), scope["path"])
         identity: Allowed | None = None
         if reading.is_checked:
@@ -88,7 +90,7 @@ class LinkMiddleware:
                 return
         token = context.incoming.set(context.defer_incoming(identity, heads.carried))
         try:
-            await self._app({**scope, "headers": heads.kept, "servicelink": identity}, receive, send)
+            await self._app({**scope, "servicelink": identity}, receive, send)
         finally:
             context.incoming.reset(token)
 

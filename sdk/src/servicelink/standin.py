@@ -28,10 +28,6 @@ class _Handler(WSGIRequestHandler):
     def log_message(self, *arguments: Any) -> None:
         """Say nothing."""
 
-    def address_string(self) -> str:
-        """Answer the address; a look-up of its name could take seconds."""
-        return str(self.client_address[0])
-
 
 def answer_all(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer 200 and `{}`, whatever is asked."""

@@ -6,6 +6,7 @@ encoded anew.
 """
 
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
@@ -26,6 +27,7 @@ App: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _REASONS = {403: "403 Forbidden", 429: "429 Too Many Requests"}
 _HEADER = "HTTP_"
+_LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 # The request target as it came, by the names that servers give it.
 _RAW = ("RAW_URI", "REQUEST_URI")
 
@@ -58,19 +60,19 @@ class LinkMiddleware:
         door = self._door
         desk = door.guard.current()
         heads = desk.names.read(_headers(environ))
-        cleaned = _cleaned(environ, heads)
+        _strip(environ, heads)
         reading = door.read_path(_raw_path(environ), _path(environ))
         identity: Allowed | None = None
         if reading.is_checked:
             found = door.decide(desk, heads, environ["REQUEST_METHOD"], reading)
             if not isinstance(found, Decision):
-                found = _judge_body(door, found, heads, cleaned)
+                found = _judge_body(door, found, heads, environ)
             if isinstance(found.verdict, Allowed):
                 identity = found.verdict
             elif found.enforced:
                 return _refuse(found.verdict, environ, start_response)
-        cleaned["servicelink"] = identity
-        return _serve(self._app, cleaned, start_response, context.defer_incoming(identity, heads.carried))
+        environ["servicelink"] = identity
+        return _serve(self._app, environ, start_response, context.defer_incoming(identity, heads.carried))
 
 
 def _headers(environ: Environ) -> Iterator[Pair]:
@@ -79,10 +81,14 @@ def _headers(environ: Environ) -> Iterator[Pair]:
             yield key[len(_HEADER) :].lower().replace("_", "-").encode("latin-1"), value.encode("latin-1")
 
 
-def _cleaned(environ: Environ, heads: Heads) -> Environ:
-    """Answer the environment for the application: without the credential, without what only we may say."""
+def _strip(environ: Environ, heads: Heads) -> None:
+    """Take the credential out, and what only we may say.
+
+    In place, so that what stands outside and reports errors with their request does not send it on.
+    """
     kept = {_HEADER + name.decode("latin-1").upper().replace("-", "_") for name, _ in heads.kept}
-    return {key: value for key, value in environ.items() if not key.startswith(_HEADER) or key in kept}
+    for key in [key for key in environ if key.startswith(_HEADER) and key not in kept]:
+        del environ[key]
 
 
 def _path(environ: Environ) -> str:
@@ -112,7 +118,8 @@ def _content_headers(environ: Environ) -> Iterator[Pair]:
 
 def _read_body(environ: Environ) -> bytes:
     length = environ.get("CONTENT_LENGTH") or ""
-    if length.isdigit():
+    # Not by isdigit() alone, nor at any length: int() refuses some of what that takes for digits, and long numbers.
+    if _LENGTH.fullmatch(length):
         left = int(length)
     elif environ.get("wsgi.input_terminated"):
         # The server knows where it ends.

@@ -19,7 +19,6 @@ from servicelink.mounted import swap
 from servicelink.testing import LinkSandbox, SandboxLink
 from servicelink_contract.rules import Protocol
 
-pytest_plugins = ("pytester",)
 Serve = Callable[[Any], Any]
 
 
@@ -298,14 +297,3 @@ def test_a_swap_is_what_the_kubelet_does(tmp_path: Path) -> None:
     assert names == ["..data", "b", "c"]
     assert ((tmp_path / "b").read_text(), (tmp_path / "b").readlink()) == ("2", Path("..data") / "b")
     assert not (tmp_path / first).exists()
-
-
-def test_the_plugin_loads_nothing_for_those_who_do_not_ask(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("""
-        import sys
-
-        def test_nothing():
-            loaded = {name for name in sys.modules if name.partition(".")[0].startswith("servicelink")}
-            assert loaded == {"servicelink", "servicelink.pytest_plugin"}
-        """)
-    pytester.runpytest_subprocess("-q", "-p", "no:asyncio", "-p", "no:anyio").assert_outcomes(passed=1)

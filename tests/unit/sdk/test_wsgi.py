@@ -1,6 +1,7 @@
 """The WSGI middleware decides as its twin does, also where a server hands the path on decoded."""
 
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -192,3 +193,14 @@ def test_audit_hands_the_whole_body_on(root: Path, body: bytes) -> None:
 
     assert (app.links, app.bodies[0]) == ([None, None], body)
     assert app.environs[1]["wsgi.input"].read() == body
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "9" * 5000, "-1", "+5", " 5", "0x5", "1_0", ""])
+def test_a_length_that_is_none_is_refused_and_not_raised_for(root: Path, length: str) -> None:
+    """There are servers that hand it on as it came."""
+    app = sync.LinkMiddleware(App())
+    body = json.dumps({"query": "{ order }"}).encode()
+    words = {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": length, "body": body}
+    status, said = call(app, "/graphql", GRAPHQL_KEY.text, REQUEST_METHOD="POST", **words)
+
+    assert (status, json.loads(said)["error"]["code"]) == (403, "PERMISSION_DENIED")

@@ -70,6 +70,9 @@ class AiohttpWire:
             return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
             return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+        except BaseException as error:  # noqa: BLE001 - a cancellation above all
+            # Without the engine's frames: who reports errors with what their frames hold would report the headers.
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
 
     async def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""

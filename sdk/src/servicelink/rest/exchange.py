@@ -5,7 +5,7 @@ Encoded URLs stay as they are. A URL of another origin than the link's is an err
 
 import datetime as dt
 import re
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -240,8 +240,3 @@ def _code(response: httpx.Response) -> str | None:
 
 def _text(response: httpx.Response) -> str:
     return response.text if response.is_closed else ""
-
-
-def is_async_body(content: Mapping[str, Any]) -> bool:
-    """Say whether a body can only be read asynchronously."""
-    return isinstance(content.get("content"), AsyncIterable)
