@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "sandbox"
 GRAPHQL_PATH = "/graphql"
-_SCHEMES = {True: "https", False: "http"}
+_ENCRYPTED = frozenset({"https", "grpcs"})
 # Certificates are issued a second apart, so that one can be retired and the next not; a day has room for many.
 _BACK_DATED = dt.timedelta(days=1)
 _LASTS = 2 * _BACK_DATED.total_seconds()
@@ -95,7 +95,7 @@ class LinkSandbox:
         if any(one.name == name for one in self._links):
             raise ValueError(f"there is a link {name} already")
         made = SandboxLink(self, name, server or name, Protocol(_full_name(protocol)), certificate=certificate)
-        made.uri = uri or f"{_SCHEMES[certificate]}://localhost"
+        made.uri = uri or f"{_scheme(made.protocol, encrypted=certificate)}://localhost"
         made.rules = None if allow is None else parse_rules(made.protocol, tuple(allow))
         self._links.append(made)
         (self.folder / "bindings").mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ class SandboxLink:
     @property
     def is_encrypted(self) -> bool:
         """Whether it leads to a server with TLS."""
-        return self.has_certificate or urlsplit(self.uri).scheme in {"https", "grpcs"}
+        return self.has_certificate or urlsplit(self.uri).scheme in _ENCRYPTED
 
     @property
     def headers(self) -> dict[str, str]:
@@ -273,11 +273,13 @@ class SandboxLink:
     def served(self, app: "App | None" = None) -> Iterator[str]:
         """Serve a WSGI application behind the middleware, lead the link there, and answer the address.
 
-        Without one, every call that the link allows is answered by 200 and `{}`. Raises ValueError for a link that
-        needs TLS, which WSGI does not know of.
+        Without one, every call that the link allows is answered by 200 and `{}`. Raises ValueError for a link of gRPC
+        and one that needs TLS, which WSGI does not know of.
         """
         from servicelink.standin import serve_wsgi  # noqa: PLC0415 - only where it is asked for
 
+        if self.protocol is Protocol.GRPC:
+            raise ValueError(f"{self.name} is a link of gRPC: start a server of yours, and lead_to() it")
         if self.is_encrypted:
             raise ValueError(f"{self.name} needs TLS: serve it by servicelink.uvicorn_config")
         with serve_wsgi(app, self.server) as address:
@@ -330,3 +332,7 @@ def _now() -> dt.datetime:
 def _full_name(protocol: str) -> str:
     """Answer the protocol of that name, whatever its case."""
     return next((one for one in Protocol if one.lower() == protocol.lower()), protocol)
+
+
+def _scheme(protocol: Protocol, *, encrypted: bool) -> str:
+    return ("grpc" if protocol is Protocol.GRPC else "http") + ("s" if encrypted else "")

@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from grpc_worlds import serving_users
 from sdk_servers import AsgiApp
 from sdk_worlds import WORLDS, open_caller
 from tls_servers import running
+from users_service import generated
 
 import servicelink
 from servicelink import sync
@@ -271,6 +273,8 @@ def test_what_cannot_be_is_refused(link_sandbox: LinkSandbox) -> None:
         link_sandbox.link("another", protocol="nothing")
     with pytest.raises(ValueError, match="needs TLS"), link_sandbox.link("last", certificate=True).served():
         pytest.fail("it was served")
+    with pytest.raises(ValueError, match="link of gRPC"), link_sandbox.link("users", protocol="grpc").served():
+        pytest.fail("it was served")
 
 
 def test_links_of_all_protocols_are_read(link_sandbox: LinkSandbox) -> None:
@@ -279,6 +283,21 @@ def test_links_of_all_protocols_are_read(link_sandbox: LinkSandbox) -> None:
     made = [link_sandbox.link(one.lower(), protocol=one) for one in Protocol]
     for link, protocol in zip(made, Protocol, strict=True):
         assert source_of(link.name, protocol).current().link == f"sandbox/{link.name}"
+
+
+async def test_a_grpc_client_has_the_newest_key(link_sandbox: LinkSandbox) -> None:
+    users = link_sandbox.link("users", protocol="grpc")
+    keys = []
+    async with serving_users() as stage, servicelink.GrpcClient(service_name="users") as client:
+        stub = client.stub(generated()[1].UserServiceStub)
+        users.lead_to(f"grpc://{stage.address}")
+        for change in (users.prepare, users.publish, users.rotate):
+            change()
+            keys.append(users.headers["x-service-auth"])
+            await stub.GetUser(generated()[0].GetUserRequest(user_id="1"))
+
+    assert [call.all("x-service-auth") for call in stage.users.seen] == [[key] for key in keys]
+    assert len(set(keys)) == 3
 
 
 def test_no_key_is_in_any_repr(link_sandbox: LinkSandbox) -> None:
