@@ -43,6 +43,21 @@ reference: uv helm ## Write what is generated: reference pages, and of the chart
 bench: setup ## Measure, print tables and keep them under docs/proof
 	uv run --frozen python tests/perf/bench_devcluster.py
 	uv run --frozen python tests/perf/bench_operator.py --large 10000
+	uv run --frozen python tests/perf/sdk/bench_client.py
+	uv run --frozen python tests/perf/sdk/bench_server.py
+
+.PHONY: proof
+proof: proof-sdk proof-operator ## Run rotations and faults in the full count (an hour and more), and keep figures under docs/proof
+
+.PHONY: proof-sdk
+proof-sdk: setup ## Rotate keys, certificates, bundles and directories under traffic, in the full count
+	uv run --frozen pytest tests/unit/sdk -m proof --proof=rotation \
+	  --rotations=1000 --rate=500 --bundles=100 --swaps=10000
+
+.PHONY: proof-operator
+proof-operator: setup programs ## Kill the operator, and take the API server away, in the full count
+	set -o pipefail; uv run --frozen pytest -v --no-header --kills=50 --outage=120 \
+	  tests/cluster/product/test_crashes.py tests/faults tests/e2e/test_outage.py | tee docs/proof/faults.txt
 
 .PHONY: setup
 setup: uv packages ## Install uv and, as root on Debian, the packages that a node needs

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from devcluster.build import Programs
 from devcluster.progress import Progress
+from servicelink.protocols import render_tree
+from servicelink.settings import render_configuration
 from servicelink_core.api.reasons import render_reference
 from values_table import render_values
 
@@ -41,6 +43,11 @@ def main(folder: Path) -> None:
 def render_all() -> Iterator[tuple[str, str]]:
     """Answer each file's path in the repository, and its text."""
     yield "docs/reference/reasons.md", render_reference()
+    for page, home, text in (
+        ("docs/sdk/configuration.md", "servicelink.settings", render_configuration()),
+        ("docs/sdk/choosing.md", "servicelink.protocols", f"```text\n{render_tree()}```\n"),
+    ):
+        yield page, render_between_marks((ROOT / page).read_text(), home, text)
     for definition in sorted((ROOT / "crds").glob("*.yaml")):
         yield f"charts/servicelink/files/crds/{definition.name}", render_chart_crd(definition.read_text())
     yield "charts/servicelink/README.md", render_chart_page((CHART / "README.md").read_text())
@@ -51,6 +58,13 @@ def render_chart_crd(source: str) -> str:
     """Answer a CRD as the chart holds it: the same but for its first line and an annotation."""
     _, _, body = source.partition("\n")
     return "# Generated from crds/ by `make reference`.\n" + body.replace("metadata:\n", KEEP, 1)
+
+
+def render_between_marks(page: str, home: str, text: str) -> str:
+    """Answer a page with a text in place of what is between its two marks, the first of which names its module."""
+    before, mark, rest = page.partition(f"from {home} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    return f"{before}{mark}\n{text}\n{end}{after}"
 
 
 def render_chart_page(page: str) -> str:

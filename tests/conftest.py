@@ -17,6 +17,7 @@ from devcluster.progress import Progress
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
 from charts import Helm
+from figures import Figures
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,7 +25,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     faults = parser.getgroup("faults")
     faults.addoption("--kills", type=int, default=12, help="how often the operator is killed")
     faults.addoption("--outage", type=float, default=30, help="for how many seconds the API server is away")
+    faults.addoption("--rotations", type=int, default=30, help="how often keys and certificates change under traffic")
     faults.addoption("--seed", type=int, default=1, help="from which the moments of faults are drawn")
+    faults.addoption("--rate", type=float, default=100, help="how many calls begin in a second meanwhile (proof: 500)")
+    faults.addoption("--bundles", type=int, default=3, help="how many generations of trust bundles (proof: 100)")
+    faults.addoption("--proof", default="", help="under which name figures are kept in docs/proof")
+    swaps = parser.getgroup("swaps")
+    swaps.addoption("--swaps", type=int, default=300, help="how often folders are swapped under readers (proof: 10000)")
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    """Where tests of a proof note what they did; `--proof=NAME` keeps it as docs/proof/NAME.md and .json."""
+    made = Figures()
+    yield made
+    if name := request.config.getoption("--proof"):
+        made.write(name)
 
 
 @dataclass(frozen=True, slots=True)

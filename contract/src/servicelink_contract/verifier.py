@@ -69,13 +69,17 @@ class LinkEntry:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """All that one server needs: `service` is namespace/name, `header` where keys are read."""
+    """All that one server needs: `service` is namespace/name, `header` where keys are read.
+
+    `trust` holds the roots that vouch for clients' certificates, as PEM, "" where no link has one.
+    """
 
     service: str
     mode: Mode
     header: str
     graphql_path: str
     links: tuple[LinkEntry, ...] = ()
+    trust: str = ""
 
 
 def render_verifier(verifier: Verifier, *, shard_bytes: int = SHARD_BYTES) -> tuple[str, ...]:
@@ -91,6 +95,7 @@ def render_verifier(verifier: Verifier, *, shard_bytes: int = SHARD_BYTES) -> tu
         "header": verifier.header,
         "mode": verifier.mode,
         "service": verifier.service,
+        **({"trust": verifier.trust} if verifier.trust else {}),
     }
     revision = hashlib.sha256("\n".join((_dump(head), *entries)).encode()).hexdigest()[:16]
     room = _room(head, shard_bytes)
@@ -106,9 +111,11 @@ def find_overflow(verifier: Verifier, *, shard_bytes: int = SHARD_BYTES) -> tupl
 
     Shards are filled in another order, so each may stay emptier than full by one entry; that much is kept free.
     """
-    if sum(map(_most_bytes, verifier.links)) < shard_bytes:
+    # Twice its length: line ends are escaped.
+    if sum(map(_most_bytes, verifier.links)) + 2 * len(verifier.trust) < shard_bytes:
         return ()
-    room = _room({"header": verifier.header, "path": verifier.graphql_path, "service": verifier.service}, shard_bytes)
+    head = {"header": verifier.header, "path": verifier.graphql_path, "service": verifier.service}
+    room = _room({**head, "trust": verifier.trust}, shard_bytes)
     sizes = [len(_dump(_link_to_json(entry)).encode()) + 1 for entry in verifier.links]
     left = MAX_SHARDS * (room - max((size for size in sizes if size < room), default=0))
     over = []
@@ -146,6 +153,7 @@ def parse_verifier(shards: Sequence[str]) -> Verifier:
             header=take(head, "header", str),
             graphql_path=take(head, "graphqlPath", str),
             links=tuple(_parse_link(entry) for shard in parsed for entry in take(shard, "links", list)),
+            trust=take(head, "trust", str) if "trust" in head else "",
         )
     except VerifierError:
         raise
@@ -212,7 +220,7 @@ def _link_to_json(entry: LinkEntry) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-_HEAD_FIELDS = {"format", "graphqlPath", "header", "mode", "of", "revision", "service", "shard"}
+_HEAD_FIELDS = {"format", "graphqlPath", "header", "mode", "of", "revision", "service", "shard", "trust"}
 _LINK_FIELDS = {
     *("link", "uid", "port", "protocol", "keys", "identity", "issuedAfter", "allow", "cap"),
     *("installation", "heldSince"),

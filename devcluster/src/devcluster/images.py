@@ -24,7 +24,8 @@ from devcluster.progress import Progress
 DOCKERFILES = Path(__file__).parent / "dockerfiles"
 DEBIAN = "debian:bookworm-slim"
 PYTHON = "python:3.11-slim-bookworm"
-BASES = (DEBIAN, PYTHON)
+GOLANG = "golang:1.26-bookworm"
+BASES = (DEBIAN, PYTHON, GOLANG)
 TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
 # An empty folder in every image, so that what is mounted there while a step runs leaves nothing behind.
 MOUNT = Path("/mnt")
@@ -118,8 +119,23 @@ def _make_base(name: str, progress: Progress) -> None:
             _bootstrap_debian()
         return
     _make_base(DEBIAN, progress)
+    context = _observe_go() if name == GOLANG else DOCKERFILES / "python"
+    dockerfile = DOCKERFILES / name.partition(":")[0] / "Dockerfile"
     with progress.step("image", f"base {name} on {DEBIAN}", expected="about 30 s"):
-        _build_image(DOCKERFILES / "python" / "Dockerfile", name, DOCKERFILES / "python")
+        _build_image(dockerfile, name, context)
+
+
+def _observe_go() -> Path:
+    """Answer the folder of this machine's Go, which stands in for an image's; raises DevclusterError."""
+    wanted = GOLANG.partition(":")[2].partition("-")[0]
+    go = shutil.which("go")
+    said = "" if go is None else host.run([go, "env", "GOVERSION", "GOROOT"])
+    if go is None or not said.startswith(f"go{wanted}"):
+        raise DevclusterError(
+            f"the base image {GOLANG} holds this machine's Go, which is {said.split()[0] if said else 'not there'}",
+            mend=f"install Go {wanted}",
+        )
+    return Path(said.split()[1])
 
 
 def _bootstrap_debian() -> None:

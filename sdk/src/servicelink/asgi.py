@@ -1,24 +1,21 @@
 """The ASGI middleware: every call is checked before the application sees it.
 
-Paths are judged undecoded (`raw_path`), since decoding loses what tells two readings apart; the application routes by
-the decoded `path`, so the two must agree. A server whose set-up is wrong fails its start through the lifespan protocol,
-because an exception there only means "no lifespan" to servers, which then start all the same.
+A server whose set-up is wrong fails its start through the lifespan protocol, because an exception there only means "no
+lifespan" to servers, which then start all the same.
 """
 
-import json
-import logging
-import os
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import quote
 
 from servicelink import context
-from servicelink.counts import Counts, Tally
+from servicelink.calls.limits import RateLimit
+from servicelink.counts import Counts
+from servicelink.door import Door
 from servicelink.errors import LinkConfigurationError
-from servicelink.guard import observe_guard
-from servicelink.verify import Allowed, Code, Decision, Guard, Refused, RestCall, normalise_header
-from servicelink_contract.paths import PathPattern, RefusedPathError, matches, parse_path, parse_pattern
+from servicelink.graphql.asked import LARGEST_BODY, HttpRequest
+from servicelink.headers import Heads
+from servicelink.refusals import log_refusal, render_refusal
+from servicelink.verify import Allowed, Decision, Known, Peer, Refused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,15 +23,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_OWN_PREFIX = "x-servicelink-"
-_PATH_CHARACTERS = "/:@!$&'()*+,;=~"
 # RFC 6455, section 7.4.1: policy violation.
 _POLICY_VIOLATION = 1008
-_MESSAGES = {
-    Code.INVALID_SERVICE_AUTH: "no valid service credential came with this call",
-    Code.PERMISSION_DENIED: "this link is not allowed to make this call",
-}
-_log = logging.getLogger("servicelink")
 
 
 class LinkMiddleware:
@@ -42,7 +32,8 @@ class LinkMiddleware:
 
     `service` names the Service whose verifier to use, needed where several are mounted. `exempt` and `protect` are path
     patterns (`*` one segment, a final `**` any number): a call is checked if its path is protected and not exempt.
-    With nothing to check calls with, the server's start fails, and any call raises LinkConfigurationError.
+    `rate_limit` holds for each link. With nothing to check calls with, the server's start fails, and any call raises
+    LinkConfigurationError.
 
     The verified link is in `scope["servicelink"]` (`Allowed`, or None) and in `current_link()`. Raises
     MalformedPatternError.
@@ -54,129 +45,108 @@ class LinkMiddleware:
         service: str | None = None,
         exempt: Iterable[str] = ("/healthz", "/metrics"),
         protect: Iterable[str] = ("/**",),
+        *,
+        rate_limit: RateLimit | None = None,
     ) -> None:
         self._app = app
-        self._exempt = tuple(parse_pattern(text) for text in exempt)
-        self._protect = tuple(parse_pattern(text) for text in protect)
-        self._tally = Tally()
-        self._guard: Guard | LinkConfigurationError
+        self._door: Door | LinkConfigurationError
         try:
-            self._guard = observe_guard(service, os.environ)
+            self._door = Door(service, exempt=exempt, protect=protect, rate_limit=rate_limit)
         except LinkConfigurationError as error:
-            self._guard = error
+            self._door = error
 
     def counts(self) -> Counts:
-        """Answer how many calls were accepted, refused, and would have been, by link, kid and code."""
-        return self._tally.counts()
+        """Answer how many calls were accepted, refused, and would have been, by link, kid and code.
+
+        Raises LinkConfigurationError.
+        """
+        if isinstance(self._door, LinkConfigurationError):
+            raise self._door
+        return self._door.counts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of the ASGI specification (3.0); raises ValueError for a type that is not known."""
-        if isinstance(self._guard, LinkConfigurationError):
-            await _fail_start(self._guard, scope, receive, send)
+        door, kind = self._door, scope["type"]
+        if isinstance(door, LinkConfigurationError) or (kind != "http" and kind != "websocket"):  # noqa: PLR1714 - quicker
+            await self._serve_other(scope, receive, send)
+            return
+        desk = door.guard.current()
+        heads = desk.names.read(scope["headers"])
+        # In place, for once: what stands outside and reports errors with their request must not send the credential on.
+        scope["headers"] = heads.kept
+        reading = door.read_path(scope.get("raw_path"), scope["path"])
+        identity: Allowed | None = None
+        if reading.is_checked:
+            extensions = scope.get("extensions")
+            peer = _peer(extensions) if extensions else None
+            found = door.decide(desk, heads, scope["method"] if kind == "http" else "GET", reading, peer=peer)
+            if not isinstance(found, Decision):
+                found, receive = await _judge_body(door, found, heads, scope=scope, receive=receive)
+            verdict = found.verdict
+            if isinstance(verdict, Allowed):
+                identity = verdict
+            elif found.enforced:
+                await _refuse(verdict, scope, receive, send)
+                return
+        token = context.incoming.set(context.defer_incoming(identity, heads.carried))
+        try:
+            await self._app({**scope, "servicelink": identity}, receive, send)
+        finally:
+            context.incoming.reset(token)
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(self._door, LinkConfigurationError):
+            await _fail_start(self._door, scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif scope["type"] in {"http", "websocket"}:
-            await self._serve(self._guard, scope, receive, send)
         else:
             raise ValueError(f"a connection of type {scope['type']!r} cannot be checked, so it is refused")
 
-    async def _serve(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _raw_path(scope)
-        if not self._wants_check(path, scope):
-            await self._pass_on(_cleaned(scope, guard.header, None), receive, send)
-            return
-        decision = _decide(guard, scope, path)
-        self._tally.add(decision)
-        if decision.passes:
-            await self._pass_on(_cleaned(scope, decision.header, decision.identity), receive, send)
-            return
-        assert isinstance(decision.verdict, Refused)
-        _log.info("refused a call of %s: %s", decision.verdict.link or "nobody known", decision.verdict.reason)
-        await _refuse(decision.verdict.code, scope, receive, send)
 
-    def _wants_check(self, path: str, scope: Scope) -> bool:
-        try:
-            segments = parse_path(path)
-        except RefusedPathError:
-            # What cannot be read is nobody's exemption.
-            return True
-        if not _agrees(segments, scope):
-            return True
-        return _any(self._protect, segments) and not _any(self._exempt, segments)
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        link = context.link.set(scope["servicelink"])
-        request_id = context.request_id.set(_request_id(scope))
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            context.request_id.reset(request_id)
-            context.link.reset(link)
+def _peer(extensions: Mapping[str, Any]) -> Peer | None:
+    """Answer the client's certificate, where the server tells of it, as uvicorn does that `uvicorn_config` set up."""
+    tls = extensions.get("tls")
+    found = None if tls is None else tls.get("servicelink")
+    return found if isinstance(found, Peer) else None
 
 
-def _decide(guard: Guard, scope: Scope, path: str) -> Decision:
-    method = scope["method"] if scope["type"] == "http" else "GET"
-    decision = guard.decide(scope["headers"], RestCall(method, path))
-    found = decision.verdict
-    if isinstance(found, Refused) or not _has_two_readings(path, scope):
-        return decision
-    refused = Refused(Code.PERMISSION_DENIED, "the path has two readings", found.link, found.kid)
-    return replace(decision, verdict=refused)
+async def _judge_body(
+    door: Door, known: Known, heads: Heads, *, scope: Scope, receive: Receive
+) -> tuple[Decision, Receive]:
+    """Decide by what is asked in the body; answers a `receive` that gives the body once more, then all that follows."""
+    if scope["type"] == "websocket":
+        return door.settle(known.refuse("what is asked over a WebSocket cannot be judged")), receive
+    messages: list[Message] = []
+    body = b""
+    while len(body) <= LARGEST_BODY:
+        message = await receive()
+        messages.append(message)
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    request = HttpRequest(scope["method"], scope.get("query_string", b""), _lower(heads.kept), body)
+    messages.reverse()
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return door.judge_body(known, request), replay
 
 
-def _has_two_readings(path: str, scope: Scope) -> bool:
-    try:
-        return not _agrees(parse_path(path), scope)
-    except RefusedPathError:
-        # Allowed all the same: then there were no rules that a reading could pass.
-        return False
+def _lower(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in headers]
 
 
-def _agrees(segments: tuple[str, ...], scope: Scope) -> bool:
-    """Answer whether the application routes by what is judged; something before us may have changed one of the two."""
-    return bool(scope["path"] == "/" + "/".join(segments))
-
-
-def _raw_path(scope: Scope) -> str:
-    """Answer the path undecoded; `raw_path` is optional (ASGI HTTP specification, 2.4), `path` is decoded."""
-    raw: bytes | None = scope.get("raw_path")
-    if raw is None:
-        return quote(scope["path"], safe=_PATH_CHARACTERS)
-    # Some servers leave the query in.
-    return raw.split(b"?", 1)[0].decode("latin-1")
-
-
-def _any(patterns: tuple[PathPattern, ...], segments: tuple[str, ...]) -> bool:
-    return any(matches(pattern, segments) for pattern in patterns)
-
-
-def _cleaned(scope: Scope, header: str, identity: Allowed | None) -> Scope:
-    """Answer the scope for the application: without the credential, without what only we may say."""
-    credential = normalise_header(header)
-
-    def stays(name: bytes) -> bool:
-        normal = normalise_header(name.decode("latin-1"))
-        return normal != credential and not normal.startswith(_OWN_PREFIX)
-
-    headers = [(name, value) for name, value in scope["headers"] if stays(name)]
-    return {**scope, "headers": headers, "servicelink": identity}
-
-
-def _request_id(scope: Scope) -> str | None:
-    wanted = context.REQUEST_ID_HEADER.encode()
-    found = next((value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted), None)
-    return context.wants_request_id(found)
-
-
-async def _refuse(code: Code, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+    log_refusal(refused)
     if scope["type"] == "websocket":
         # Closed before it was accepted, it is answered by 403 (ASGI WebSocket specification, "Close").
         await receive()
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": code.value})
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refused.code.value})
         return
-    body = json.dumps({"error": {"code": code, "message": _MESSAGES[code]}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    status, headers, body = render_refusal(refused)
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
 
 

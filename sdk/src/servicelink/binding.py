@@ -1,33 +1,21 @@
-"""Where a link is found by its name, and what it says: address, credential, time limit.
+"""What a link's binding says: address, credential, limits; and where it is read from, again and again.
 
-A mounted binding comes first, by the link's name and then by its server's; then environment variables, which serve a
-laptop as well as a container without mounts. Nothing is looked at before the first call; what was found once is kept
-to, and followed as its files change.
+A `Source` answers the newest good binding whenever it is asked, which costs a look at the clock, and every 50 ms one at
+the folder. Files that are not good leave the last good binding in use.
 """
 
-import re
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol as Interface
 
 from servicelink.errors import LinkNotFound
 from servicelink.folder import SwappedFolder
-from servicelink_contract.binding import (
-    DEFAULT_HEADER,
-    DEFAULT_ROOT,
-    ROOT_VARIABLE,
-    BindingKey,
-    LinkDocument,
-    LinkDocumentError,
-    parse_link_document,
-)
+from servicelink_contract.binding import DEFAULT_HEADER, BindingKey, LinkDocument, parse_link_document
 from servicelink_contract.key import MalformedKeyError, parse_key
-
-# Seconds for a whole call where no `link.json` says otherwise.
-DEFAULT_TIMEOUT = 5.0
-SHARED_KEY_VARIABLE = "INTERNAL_API_KEY"
+from servicelink_contract.rules import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +28,45 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM texts of one moment: the client's certificate with its chain, its key, the roots to trust ("": absent)."""
+
+    certificate: str = field(repr=False)
+    private_key: str = field(repr=False)
+    trust: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for calls that say nothing else: seconds for a whole call, further attempts, the circuit's."""
+
+    timeout: float = 5.0
+    retries: int = 2
+    breaker_failures: int = 5
+    breaker_open_for: float = 30.0
+
+
+DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
-    """One link as its client sees it: the server's base address, the credential, seconds for a whole call."""
+    """One link as its client sees it: names, the server's base address, what to show it, limits."""
 
     link: str
     uri: str
     credential: Credential | None
-    timeout: float = DEFAULT_TIMEOUT
+    server: str = ""
+    limits: Limits = DEFAULTS
+    tls: TlsFiles | None = None
+
+    @property
+    def kid(self) -> str:
+        """The public name of the key, "" where there is none."""
+        return "" if self.credential is None else self.credential.kid
 
 
-class Source(Protocol):
+class Source(Interface):
     """Where a binding comes from."""
 
     def current(self) -> Binding:
@@ -74,27 +91,45 @@ class FixedSource:
         return self.binding
 
 
-class FolderSource:
-    """A mounted binding, one file per key."""
+class FoundSource:
+    """A binding that is looked for when it is first needed; what was found is kept to, and followed as it changes."""
 
-    def __init__(self, folder: Path) -> None:
-        self._files = SwappedFolder(folder, lambda target: observe_binding(target, folder.name))
+    def __init__(self, name: str, find: Callable[[], Source]) -> None:
+        self.name = name
+        self.find = find
+        self._found: Source | None = None
 
     def current(self) -> Binding:
-        """Answer the newest good binding; raises LinkNotFound while there was none."""
-        return self._require(self._files.current())
+        """Answer the binding as it is now; raises LinkNotFound while there is none."""
+        if self._found is None:
+            self._found = self.find()
+        return self._found.current()
 
     def reload(self) -> Binding:
         """As `current`, but looked at now."""
-        return self._require(self._files.reload())
+        if self._found is None:
+            self._found = self.find()
+        return self._found.reload()
 
-    def _require(self, binding: Binding | None) -> Binding:
-        if binding is None:
-            problem = self._files.problem or f"{self._files.folder} is empty"
-            raise LinkNotFound(
-                problem, link=self._files.folder.name, next_step="See the conditions of the ServiceLink of that name"
-            )
-        return binding
+
+class FolderSource:
+    """A mounted binding of one protocol, one file per key."""
+
+    def __init__(self, folder: Path, protocol: Protocol) -> None:
+        self._files = SwappedFolder(folder, lambda target: observe_binding(target, folder.name, protocol))
+
+    def current(self) -> Binding:
+        """Answer the newest good binding; raises LinkNotFound while there was none."""
+        return self._files.current() or self._refuse()
+
+    def reload(self) -> Binding:
+        """As `current`, but looked at now."""
+        return self._files.reload() or self._refuse()
+
+    def _refuse(self) -> Binding:
+        problem = self._files.problem or f"{self._files.folder} is empty"
+        step = "See the conditions of the ServiceLink of that name"
+        raise LinkNotFound(problem, link=self._files.folder.name, next_step=step)
 
 
 class KeyFileSource:
@@ -109,47 +144,100 @@ class KeyFileSource:
 
     def current(self) -> Binding:
         """Answer the address with the newest good key; raises LinkNotFound while there was none."""
-        return self._require(self._files.current())
+        return self._files.current() or self._refuse()
 
     def reload(self) -> Binding:
         """As `current`, but looked at now."""
-        return self._require(self._files.reload())
+        return self._files.reload() or self._refuse()
 
-    def _require(self, binding: Binding | None) -> Binding:
-        if binding is None:
-            raise LinkNotFound(f"its key file: {self._files.problem}", link=self._link)
-        return binding
+    def _refuse(self) -> Binding:
+        raise LinkNotFound(f"its key file: {self._files.problem}", link=self._link)
 
 
 def parse_credential(text: str, header: str = DEFAULT_HEADER) -> Credential:
-    """Parse the text of a key, ours or a shared one; raises ValueError for an empty one."""
+    """Parse the text of a key, ours or a shared one; raises ValueError for one that no header can hold.
+
+    A text that begins as a key of ours does and is none was cut off or mistyped, so it is refused as well.
+    """
     text = text.strip()
     if not text or not text.isascii() or not text.isprintable():
         raise ValueError("the key is empty, or has characters that no header can hold")
     try:
         return Credential(header, text, parse_key(text).kid)
     except MalformedKeyError:
+        if text.startswith("slk_"):
+            raise ValueError("the key is cut off or mistyped") from None
         return Credential(header, text)
 
 
-def observe_binding(folder: Path, name: str) -> Binding:
-    """Read a binding (REST with an API key); raises ValueError with what is missing or not served, and OSError."""
+_READ = (
+    BindingKey.PROTOCOL,
+    BindingKey.URI,
+    BindingKey.API_KEY,
+    BindingKey.HEADER,
+    BindingKey.LINK,
+    BindingKey.TLS_CERTIFICATE,
+    BindingKey.TLS_KEY,
+    BindingKey.TRUST_BUNDLE,
+)
+
+
+def observe_binding(folder: Path, name: str, protocol: Protocol) -> Binding:
+    """Read a binding; raises ValueError with what is missing or does not fit, and OSError."""
     files = {key: _read(folder / key) for key in _READ}
-    protocol = files[BindingKey.PROTOCOL] or "rest"
-    if protocol.lower() != "rest":
-        raise ValueError(f"it is a link for {protocol}, and connect() speaks REST")
-    uri, key = files[BindingKey.URI], files[BindingKey.API_KEY]
-    if not uri:
+    spoken = files[BindingKey.PROTOCOL] or protocol
+    if spoken.lower() != protocol.lower():
+        raise ValueError(f"it is a link for {spoken}, and this client speaks {protocol}")
+    if not files[BindingKey.URI]:
         raise ValueError(f"it has no {BindingKey.URI.value}: its Secret has not come yet, or is no binding")
-    if not key:
-        raise ValueError(f"it has no {BindingKey.API_KEY.value}, and this release calls with API keys only")
-    document = _parse_document(files[BindingKey.LINK])
-    timeout = DEFAULT_TIMEOUT if document is None else document.timeout
-    link = name if document is None else document.link
-    return Binding(link, uri, parse_credential(key, files[BindingKey.HEADER] or DEFAULT_HEADER), timeout)
+    document = parse_link_document(files[BindingKey.LINK]) if files[BindingKey.LINK] else None
+    key, tls = files[BindingKey.API_KEY], _tls(files)
+    if not key and not files[BindingKey.TLS_CERTIFICATE]:
+        raise ValueError(f"it has neither {BindingKey.API_KEY.value} nor {BindingKey.TLS_CERTIFICATE.value}")
+    return Binding(
+        link=name if document is None else document.link,
+        server="" if document is None else document.server,
+        uri=files[BindingKey.URI],
+        credential=parse_credential(key, files[BindingKey.HEADER] or DEFAULT_HEADER) if key else None,
+        limits=DEFAULTS if document is None else _limits(document),
+        tls=tls,
+    )
 
 
-_READ = (BindingKey.PROTOCOL, BindingKey.URI, BindingKey.API_KEY, BindingKey.HEADER, BindingKey.LINK)
+def _tls(files: dict[BindingKey, str]) -> TlsFiles | None:
+    certificate, key, trust = (
+        files[BindingKey.TLS_CERTIFICATE],
+        files[BindingKey.TLS_KEY],
+        files[BindingKey.TRUST_BUNDLE],
+    )
+    if not certificate and not key and not trust:
+        return None
+    if bool(certificate) != bool(key):
+        raise ValueError(f"{BindingKey.TLS_CERTIFICATE.value} and {BindingKey.TLS_KEY.value} go together")
+    if certificate and not trust:
+        # The system's roots instead would let somebody else's certificate for the server's name pass.
+        raise ValueError(f"{BindingKey.TLS_CERTIFICATE.value} goes with {BindingKey.TRUST_BUNDLE.value}")
+    if certificate and files[BindingKey.URI].startswith(_PLAINTEXT):
+        raise ValueError(f"its {BindingKey.URI.value} leads where no certificate is shown")
+    found = TlsFiles(certificate, key, trust)
+    _require_fit(found)
+    return found
+
+
+_PLAINTEXT = ("http:", "grpc:")
+
+
+def _require_fit(files: TlsFiles) -> None:
+    """Raise ValueError for texts that make no context: the last good ones must stay in use."""
+    from servicelink.tls import client_context  # noqa: PLC0415 - most bindings need no ssl
+
+    client_context(files)
+
+
+def _limits(document: LinkDocument) -> Limits:
+    # 0 is no limit, as for timeouts of the Gateway API (GEP-1742).
+    timeout = document.timeout or math.inf
+    return Limits(timeout, document.retries, document.breaker_failures, document.breaker_open_for)
 
 
 def _read(path: Path) -> str:
@@ -157,85 +245,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
-
-
-def _parse_document(text: str) -> LinkDocument | None:
-    return parse_link_document(text) if text else None
-
-
-def observe_source(name: str, environ: Mapping[str, str]) -> Source:
-    """Find a link: by its name, by its server's (namespace/name or bare), in variables. Raises LinkNotFound."""
-    root = Path(environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
-    if folder := _observe_folder(root, name):
-        return FolderSource(folder)
-    found = _observe_variables(name, environ)
-    if found is None:
-        first, second = (variable for variable, _ in _url_variables(name))
-        raise LinkNotFound(
-            f"there is no {root}/{name}, no binding there with the server {name}, and neither {first} nor {second}",
-            link=name,
-            next_step="In a cluster apply a ServiceLink for this workload; elsewhere set these variables",
-        )
-    return found
-
-
-def _observe_folder(root: Path, name: str) -> Path | None:
-    # A name such as `..` or `a/b` is no link's.
-    if "/" not in name and not name.startswith(".") and (root / name).is_dir():
-        return root / name
-    found = [path.parent for path in sorted(root.glob(f"*/{BindingKey.LINK}")) if _is_server(path, name)]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise LinkNotFound(f"several links lead to it: {names}", link=name, next_step="Connect by the link's name")
-    return found[0] if found else None
-
-
-def _is_server(path: Path, name: str) -> bool:
-    try:
-        server = parse_link_document(path.read_text(encoding="utf-8")).server
-    except (OSError, UnicodeDecodeError, LinkDocumentError):
-        return False
-    return name in {server, server.rpartition("/")[2]}
-
-
-def _url_variables(name: str) -> tuple[tuple[str, tuple[str, ...]], tuple[str, tuple[str, ...]]]:
-    """Answer the variables for an address, each with the prefixes of those for its key."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", name.rpartition("/")[2]).upper()
-    service = f"{plain}_SERVICE"
-    return (f"{service}_URL", (service, plain)), (f"{plain}_URL", (plain,))
-
-
-def _observe_variables(name: str, environ: Mapping[str, str]) -> Source | None:
-    for variable, prefixes in _url_variables(name):
-        if uri := environ.get(variable):
-            return _keyed(name, uri, prefixes, environ)
-    return None
-
-
-def _keyed(name: str, uri: str, prefixes: tuple[str, ...], environ: Mapping[str, str]) -> Source:
-    for prefix in prefixes:
-        if path := environ.get(f"{prefix}_API_KEY_FILE"):
-            return KeyFileSource(name, uri, Path(path))
-        if key := environ.get(f"{prefix}_API_KEY"):
-            return FixedSource(Binding(name, uri, _usable(name, f"{prefix}_API_KEY", key)))
-    if key := shared_key(environ):
-        return FixedSource(Binding(name, uri, _usable(name, SHARED_KEY_VARIABLE, key)))
-    tried = ", ".join(f"{prefix}_API_KEY_FILE, {prefix}_API_KEY" for prefix in prefixes)
-    raise LinkNotFound(
-        f"its address is set, but no key: there is none of {tried}, {SHARED_KEY_VARIABLE}",
-        link=name,
-        next_step="Set one of them",
-    )
-
-
-def shared_key(environ: Mapping[str, str]) -> str:
-    """Answer the first of the comma-separated shared keys, "" where there is none."""
-    parts = (part.strip() for part in environ.get(SHARED_KEY_VARIABLE, "").split(","))
-    return next((part for part in parts if part), "")
-
-
-def _usable(name: str, variable: str, key: str) -> Credential:
-    try:
-        return parse_credential(key)
-    except ValueError as error:
-        raise LinkNotFound(f"{variable}: {error}", link=name) from None

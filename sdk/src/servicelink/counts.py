@@ -1,17 +1,17 @@
 """Counts of decisions, by link, kid and code; bounded, since a process outlives many keys."""
 
-import threading
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from types import MappingProxyType
+from typing import TypeAlias
 
+from servicelink import forks
 from servicelink.verify import Allowed, Code, Decision
 
 # Different rows per outcome; a server has at most some hundred links with two keys each.
 MAX_ROWS = 4096
 OTHERS = "(others)"
+_Row: TypeAlias = tuple[str | None, str | None, Code | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +35,35 @@ class Counts:
     would_refuse: Mapping[Counted, int]
 
 
-class _Outcome(Enum):
-    ACCEPTED = auto()
-    REFUSED = auto()
-    WOULD_REFUSE = auto()
-
-
 class Tally:
     """Counts decisions; thread-safe."""
 
     def __init__(self, *, max_rows: int = MAX_ROWS) -> None:
         self._max_rows = max_rows
-        self._lock = threading.Lock()
-        self._rows: dict[_Outcome, Counter[Counted]] = {outcome: Counter() for outcome in _Outcome}
+        self._lock = forks.Lock()
+        # Plain tuples of what a `Counted` says: they hash without running Python.
+        self._accepted: dict[_Row, int] = {}
+        self._refused: dict[_Row, int] = {}
+        self._would_refuse: dict[_Row, int] = {}
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""
         verdict = decision.verdict
-        row = Counted(verdict.link, verdict.kid, None if isinstance(verdict, Allowed) else verdict.code)
-        with self._lock:
-            rows = self._rows[_outcome(decision)]
-            if row not in rows and len(rows) >= self._max_rows:
-                row = Counted(OTHERS, None, row.code)
-            rows[row] += 1
+        if isinstance(verdict, Allowed):
+            rows = self._accepted
+            row: _Row = verdict.link, verdict.kid, None
+        else:
+            rows = self._refused if decision.enforced else self._would_refuse
+            row = verdict.link, verdict.kid, verdict.code
+        with self._lock.inner:
+            before = rows.get(row, 0)
+            if not before and len(rows) >= self._max_rows:
+                row = OTHERS, None, row[2]
+                before = rows.get(row, 0)
+            rows[row] = before + 1
 
     def counts(self) -> Counts:
         """Answer the numbers as they are now."""
         with self._lock:
-            accepted, refused, would = (MappingProxyType(dict(self._rows[outcome])) for outcome in _Outcome)
-        return Counts(accepted, refused, would)
-
-
-def _outcome(decision: Decision) -> _Outcome:
-    if isinstance(decision.verdict, Allowed):
-        return _Outcome.ACCEPTED
-    return _Outcome.REFUSED if decision.enforced else _Outcome.WOULD_REFUSE
+            found = [dict(rows) for rows in (self._accepted, self._refused, self._would_refuse)]
+        return Counts(*(MappingProxyType({Counted(*row): number for row, number in rows.items()}) for rows in found))

@@ -7,24 +7,46 @@ cannot say that files belong together. No thread and no inotify: neither survive
 matters.
 """
 
+import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from servicelink import forks
 
 T = TypeVar("T")
 
 # Seconds. Well below what a person notices, and rare enough not to show in a profile.
 CHECK_EVERY = 0.05
 _DATA = "..data"
+# How often a state is read anew because it was swapped while it was read; then the last good one serves a while longer.
+_TRIES = 4
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away: it would walk the growing state again and again, and all threads wait for it.
+
+    What is parsed holds no cycles, so nothing is lost by it.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class SwappedFolder(Generic[T]):
     """What `parse` makes of the files of a folder, checked on use at most every 50 ms.
 
     `parse` is given the folder to read from; it raises ValueError or OSError for files that are no good, and then the
-    last good state stays. `pattern` names the files that are looked at where there is no `..data`. Thread-safe.
+    last good state stays. `pattern` names the files that are looked at where there is no `..data`. What `is_large` is
+    parsed in a thread while the state before is answered. Thread-safe.
     """
 
     def __init__(
@@ -34,17 +56,21 @@ class SwappedFolder(Generic[T]):
         *,
         pattern: str = "*",
         clock: Callable[[], float] = time.monotonic,
+        is_large: Callable[[Path], bool] | None = None,
     ) -> None:
         self._folder = folder
         self._link = folder / _DATA
         self._parse = parse
         self._pattern = pattern
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._checked: float | None = None
         self._mark: object = None
         self._good: T | None = None
         self._problem: str | None = None
+        self._is_large = is_large
+        # In which process a thread is reading: a forked child has none.
+        self._reading_in: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -58,7 +84,8 @@ class SwappedFolder(Generic[T]):
 
     def current(self) -> T | None:
         """Answer the newest good state, at most 50 ms old; None while there has been none."""
-        if self._checked is None or self._clock() - self._checked >= CHECK_EVERY:
+        is_due = self._is_unread() or self._checked is None or self._clock() - self._checked >= CHECK_EVERY
+        if is_due and (self._good is None or self._is_large is None or not self._read_aside()):
             self.reload()
         return self._good
 
@@ -69,19 +96,60 @@ class SwappedFolder(Generic[T]):
             self._refresh()
         return self._good
 
-    def _refresh(self) -> None:
+    def _is_unread(self) -> bool:
+        """Say whether another thread is reading for the first time: there is nothing yet that could be answered."""
+        return self._good is None and self._problem is None
+
+    def _read_aside(self) -> bool:
+        """Say whether a thread reads what is new, or nothing is: then nobody has to wait."""
+        assert self._is_large is not None
+        self._checked = self._clock()
+        if self._reading_in == forks.generation():
+            return True
         try:
             folder, mark = self._observe()
             if mark == self._mark:
-                return
-            self._good = self._parse(folder)
-        except OSError as error:
-            # The mark stays as it was, so that the next check tries again: the folder may have been swapped meanwhile.
-            self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
-        except ValueError as error:
-            self._mark, self._problem = mark, f"{self._folder} is not understood: {error}"
-        else:
-            self._mark, self._problem = mark, None
+                return True
+            if not self._is_large(folder):
+                return False
+        except OSError:
+            return False
+        self._reading_in = forks.generation()
+        threading.Thread(target=self._reload_aside, name="servicelink-reload", daemon=True).start()
+        return True
+
+    def _reload_aside(self) -> None:
+        try:
+            with _uncollected():
+                self.reload()
+        finally:
+            self._reading_in = None
+
+    def _refresh(self) -> None:
+        for _ in range(_TRIES):
+            try:
+                folder, mark = self._observe()
+                if mark == self._mark:
+                    return
+                found = self._parse(folder)
+            except OSError as error:
+                # The mark stays as it was, so that the next check tries again: it may have been swapped meanwhile.
+                self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
+            except ValueError as error:
+                if self._stands(mark):
+                    self._mark, self._problem = mark, f"{self._folder} is not understood: {error}"
+                    return
+            else:
+                if self._stands(mark):
+                    self._good, self._mark, self._problem = found, mark, None
+                    return
+
+    def _stands(self, mark: object) -> bool:
+        """Say whether what was read is still there: a file that went away with its folder looks like an absent one."""
+        try:
+            return self._observe()[1] == mark
+        except OSError:
+            return False
 
     def _observe(self) -> tuple[Path, object]:
         try:

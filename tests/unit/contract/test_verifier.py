@@ -66,6 +66,18 @@ def test_what_is_rendered_is_parsed() -> None:
     assert parse_verifier(render_verifier(WHOLE)) == replace(WHOLE, links=(GRPC, REST, GRAPHQL))
 
 
+def test_the_trust_bundle_is_in_every_shard_and_absent_where_there_is_none() -> None:
+    trusting = replace(many(40), trust="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    shards = render_verifier(trusting, shard_bytes=2000)
+
+    assert len(shards) > 1
+    assert all(len(shard.encode()) <= 2000 for shard in shards)
+    assert parse_verifier(shards) == trusting
+    assert all("trust" not in shard for shard in render_verifier(WHOLE))
+    with pytest.raises(VerifierError):
+        parse_verifier([shard.replace('"trust":"', '"trust":["').replace('-\\n"', '-\\n"]') for shard in shards])
+
+
 def test_the_order_of_links_changes_nothing() -> None:
     turned = replace(WHOLE, links=WHOLE.links[::-1])
 

@@ -6,18 +6,53 @@ import sys
 from pathlib import Path
 
 import servicelink
+from servicelink import sync
 
 HEAVY = ("asyncio", "ssl", "httpx", "aiohttp", "grpc", "cryptography", "graphql", "opentelemetry")
 
 
-def _loaded_after(statement: str) -> set[str]:
+def _modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.split())
+
+
+def _loaded_after(statement: str) -> set[str]:
+    return {name.partition(".")[0] for name in _modules_after(statement)}
 
 
 def test_importing_it_loads_nothing_heavy() -> None:
     assert _loaded_after("import servicelink").isdisjoint(HEAVY)
+
+
+def test_the_pytest_plugin_loads_nothing_until_a_test_asks_for_it() -> None:
+    more = _modules_after("import pytest, servicelink.pytest_plugin") - _modules_after("import pytest")
+
+    assert more == {"servicelink", "servicelink.pytest_plugin"}
+
+
+def test_a_system_that_never_forks_can_import_it() -> None:
+    assert "servicelink.forks" in _modules_after("import os; del os.register_at_fork; import servicelink.forks")
+
+
+def test_calling_synchronously_needs_no_asynchronous_engine() -> None:
+    assert _loaded_after("from servicelink import sync; sync.connect('x')").isdisjoint({"aiohttp", "opentelemetry"})
+
+
+def test_the_public_names_of_synchronous_programs_are_there() -> None:
+    assert {name: getattr(sync, name).__module__.startswith("servicelink.") for name in sync.__all__} == dict.fromkeys(
+        sync.__all__, True
+    )
+    assert set(sync.__all__) <= set(dir(sync))
+    assert not hasattr(sync, "nonsense")
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    names = [getattr(servicelink, name) for name in servicelink.__all__] + [
+        getattr(sync, name) for name in sync.__all__
+    ]
+
+    assert [one for one in names if not one.__doc__] == []
 
 
 def test_verifying_needs_nothing_heavy() -> None:

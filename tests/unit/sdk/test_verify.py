@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from servicelink.verify import Allowed, Code, Decision, Refused, RestCall, SharedKeys, VerifierFiles
+from servicelink.verify import Allowed, Code, Decision, Peer, Refused, RestCall, RpcCall, SharedKeys, VerifierFiles
 from servicelink_contract.key import render_key
 from servicelink_contract.paths import parse_pattern
-from servicelink_contract.rules import Protocol, RestRule
+from servicelink_contract.rules import GrpcRule, Protocol, RestRule
 from servicelink_contract.verifier import KeyEntry, LinkEntry, Mode, Verifier, render_verifier
 
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
@@ -211,3 +211,110 @@ def test_a_shared_key_lets_in_whoever_has_one(text: str, passes: bool) -> None: 
 def test_no_shared_key_and_an_empty_one_are_errors(keys: list[str]) -> None:
     with pytest.raises(ValueError, match="shared key"):
         SharedKeys(keys)
+
+
+CHARGES = LinkEntry(
+    "shop/web",
+    "uid-1",
+    50051,
+    Protocol.GRPC,
+    (ENTRY,),
+    allow=(GrpcRule("payments.v1.Payments", frozenset({"Charge"})),),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/payments.v1.Payments/Charge", None),
+        ("/payments.v1.Payments/Refund", Code.PERMISSION_DENIED),
+        ("/payments.v1.payments/Charge", Code.PERMISSION_DENIED),
+        ("/payments.v1.Payments/charge", Code.PERMISSION_DENIED),
+        ("/payments.v1.Payments/Charge/", Code.PERMISSION_DENIED),
+        ("//payments.v1.Payments/Charge", Code.PERMISSION_DENIED),
+        ("/payments.v1.Payments/%43harge", Code.PERMISSION_DENIED),
+        ("/payments.v1.Payments/Charge\n", Code.PERMISSION_DENIED),
+        ("payments.v1.Payments/Charge", Code.PERMISSION_DENIED),
+        ("", Code.PERMISSION_DENIED),
+    ],
+)
+def test_a_grpc_call_is_judged_by_service_and_method_as_they_are_written(
+    world: World, path: str, expected: Code | None
+) -> None:
+    world.write(replace(VERIFIER, links=(CHARGES,)))
+    decision = world.files().decide([(b"x-service-auth", KEY.text.encode())], RpcCall(path))
+
+    assert code(decision) == expected
+
+
+@pytest.mark.parametrize("path", ["/payments.v1.Payments/Charge/", "/", "/payments.v1.Payments/"])
+def test_a_grpc_call_that_names_no_method_is_denied_also_without_rules(world: World, path: str) -> None:
+    world.write(replace(VERIFIER, links=(replace(CHARGES, allow=None),)))
+    decision = world.files().decide([(b"x-service-auth", KEY.text.encode())], RpcCall(path))
+
+    assert code(decision) == Code.PERMISSION_DENIED
+
+
+SPIFFE = "spiffe://cluster.local/ns/shop/link/web"
+BY_CERTIFICATE = replace(LINK, keys=(), identity=SPIFFE)
+PEER = Peer((SPIFFE,), "3fa1", NOW - dt.timedelta(minutes=5), NOW + dt.timedelta(hours=1))
+
+
+def show(world: World, peer: Peer | None, headers: list[tuple[bytes, bytes]] | None = None) -> Decision:
+    """Ask with a certificate."""
+    return world.files().decide(headers or [], GET, peer)
+
+
+def test_a_certificate_with_the_identity_of_a_link_is_allowed_and_named_by_its_serial(world: World) -> None:
+    world.write(replace(VERIFIER, links=(BY_CERTIFICATE,)))
+
+    assert show(world, PEER).verdict == Allowed("shop/web", "uid-1", "3fa1")
+    assert code(world.files().decide([], RestCall("POST", "/v1/items"), PEER)) == Code.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        None,
+        replace(PEER, uris=()),
+        replace(PEER, uris=(SPIFFE, "spiffe://cluster.local/ns/shop/link/other")),
+        replace(PEER, uris=(f"{SPIFFE}/",)),
+        replace(PEER, uris=(SPIFFE[:-1],)),
+        replace(PEER, uris=(f"{SPIFFE}2",)),
+        replace(PEER, uris=(SPIFFE.upper(),)),
+        replace(PEER, uris=(SPIFFE.replace("cluster.local", "other.local"),)),
+        replace(PEER, not_after=NOW),
+        replace(PEER, not_before=NOW + dt.timedelta(seconds=1)),
+        replace(PEER, problem="its root is not trusted any more"),
+    ],
+)
+def test_any_other_certificate_is_refused(world: World, peer: Peer | None) -> None:
+    world.write(replace(VERIFIER, links=(BY_CERTIFICATE,)))
+
+    assert code(show(world, peer)) == Code.INVALID_SERVICE_AUTH
+
+
+def test_a_certificate_that_was_issued_before_its_time_is_refused_at_once(world: World) -> None:
+    world.write(replace(VERIFIER, links=(replace(BY_CERTIFICATE, issued_after=PEER.not_before),)))
+    younger = replace(PEER, not_before=PEER.not_before + dt.timedelta(seconds=1))
+
+    assert [code(show(world, peer)) for peer in (PEER, younger)] == [Code.INVALID_SERVICE_AUTH, None]
+
+
+def test_a_wrong_key_is_refused_whatever_certificate_comes_with_it(world: World) -> None:
+    world.write(replace(VERIFIER, links=(BY_CERTIFICATE,)))
+
+    assert code(show(world, PEER, [(b"x-service-auth", SAME_KID.text.encode())])) == Code.INVALID_SERVICE_AUTH
+    assert code(show(world, PEER, [(b"x_service_auth", b"")])) == Code.INVALID_SERVICE_AUTH
+
+
+@pytest.mark.parametrize("uid", ["uid-0", "uid-2"])
+def test_a_link_that_was_made_anew_is_known_beside_the_entry_that_is_held(world: World, uid: str) -> None:
+    held = replace(BY_CERTIFICATE, uid=uid, allow=())
+    world.write(replace(VERIFIER, links=(held, BY_CERTIFICATE)))
+
+    assert show(world, PEER).verdict == Allowed("shop/web", "uid-1", "3fa1")
+
+
+def test_a_shared_key_is_not_replaced_by_a_certificate() -> None:
+    assert code(SharedKeys(["one"]).decide([], GET, PEER)) == Code.INVALID_SERVICE_AUTH

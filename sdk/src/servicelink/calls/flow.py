@@ -1,0 +1,308 @@
+"""One call, from its options to its answer, as a generator that does no I/O.
+
+It yields what is to be done and is sent what came of it; `drive` does it, asynchronously or not. Outermost first:
+deadline, rate limit, then for each attempt retry budget, breaker, credential, interceptors, and the attempt itself.
+What differs between REST, gRPC and GraphQL is in their `Exchange` and their wires.
+"""
+
+import math
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Protocol as Interface
+
+from servicelink.binding import Binding
+from servicelink.calls.breaker import Permit
+from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
+from servicelink.calls.failures import where
+from servicelink.calls.line import Health, Line
+from servicelink.calls.options import CallOptions
+from servicelink.calls.report import Report
+from servicelink.calls.retry import LONGEST_RETRY_AFTER, pause_before
+from servicelink.context import TIMEOUT_HEADER, deadline_of_incoming
+from servicelink.errors import CircuitOpen, RateLimited, ServiceError, ServiceTimeout
+
+T = TypeVar("T")
+# Seconds in which an asynchronous interceptor may take note of an end that left no time.
+_LAST_WORDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Send:
+    """Make one attempt within `limit` seconds, and be sent its Outcome; a wire keeps the limit itself.
+
+    The credential is in `binding` and joins the attempt on the wire. A stream's outcome is how it began; later `idle`
+    seconds may pass between two pieces of it.
+    """
+
+    call: Call
+    binding: Binding
+    limit: float
+    idle: float
+
+
+@dataclass(slots=True, eq=False)
+class Sleep:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class Deliver:
+    """Hand a stream that has begun as `outcome` to the caller, and be sent the Outcome with which it ended."""
+
+    call: Call
+    outcome: Outcome
+    value: Any
+
+
+@dataclass(slots=True, eq=False)
+class Discard:
+    """Let go of a stream that has begun and that nobody will read."""
+
+    outcome: Outcome
+
+
+@dataclass(slots=True, eq=False)
+class Await:
+    """Await this for at most `limit` seconds, and be sent what it answers; asynchronous clients only."""
+
+    awaitable: Awaitable[Any] = field(repr=False)
+    limit: float
+
+
+Step: TypeAlias = Send | Sleep | Deliver | Discard | Await
+Flow: TypeAlias = Generator[Step, Any, T]
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Exchange(Interface, Generic[Result_co]):
+    """One call of one protocol: how it is addressed, whether it can be sent twice, what its caller gets.
+
+    `call` is there from `open` on.
+    """
+
+    @property
+    def options(self) -> CallOptions:
+        """What its caller said."""
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether what is sent can be sent again."""
+
+    def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
+        """Address the call, once more if the binding's URI changes; raises ServiceError for what must not be sent."""
+
+    def conclude(self, call: Call, outcome: Outcome) -> Result_co:
+        """Answer what the caller gets, or raise a ServiceError."""
+
+
+Interception: TypeAlias = Generator[None, Outcome, None] | AsyncGenerator[None, Outcome]
+
+
+def flow(line: Line, exchange: Exchange[T]) -> Flow[T]:
+    """Make a call; raises ServiceError."""
+    binding = line.source.current()
+    clock = line.clock
+    started = clock.now()
+    options, limits = exchange.options, binding.limits
+    timeout = limits.timeout if options.timeout is None else options.timeout
+    deadline = min(started + timeout, deadline_of_incoming())
+    call = exchange.open(binding, deadline, deadline - started)
+    report = Report(line, call, started)
+    try:
+        if line.pace is not None:
+            yield from _take_turn(line, call)
+        attempts = _Attempts(line, exchange, call, binding=binding, idle=timeout)
+        outcome, delivered = yield from attempts.run()
+        report.outcome = outcome
+    except BaseException as error:
+        report.error = error
+        raise
+    finally:
+        report.close()
+    return exchange.conclude(call, outcome) if not delivered else None  # type: ignore[return-value] # nobody reads it
+
+
+def _take_turn(line: Line, call: Call) -> Flow[None]:
+    assert line.pace is not None
+    now = line.clock.now()
+    wait = line.pace.reserve(now, call.deadline - now)
+    if wait is None:
+        raise RateLimited(
+            "its turn under the client's own rate limit comes after its time limit",
+            **where(call, "Call less often, ask for more time with timeout=, or raise rate_limit="),
+        )
+    if wait > 0:
+        yield Sleep(wait)
+
+
+class _Attempts(Generic[T]):
+    """The attempts of one call."""
+
+    def __init__(self, line: Line, exchange: Exchange[T], call: Call, *, binding: Binding, idle: float) -> None:
+        self._line = line
+        self._exchange = exchange
+        self._call = call
+        self._binding = binding
+        self._idle = idle
+        self._metadata: Metadata = call.metadata
+        self._interceptors = line.wants_interceptors()
+        self._retried = 0
+        self._resent = False
+        options, limits = exchange.options, binding.limits
+        self._retries = limits.retries if options.retries is None else options.retries
+        self._attempt_timeout = math.inf if options.attempt_timeout is None else options.attempt_timeout
+
+    def run(self) -> Flow[tuple[Outcome, bool]]:
+        """Answer how the last attempt ended, and whether its stream was handed over."""
+        while True:
+            health = self._line.health(self._binding)
+            if self._remaining() <= 0:
+                # Nobody's failure but the caller's: it came too late.
+                return Outcome(Result.TIMEOUT, problem="there was no time left to send it"), False
+            permit = health.breaker.admit()
+            if permit is None:
+                raise self._not_admitted(health)
+            outcome, pause, delivered = yield from self._attempt(health, permit)
+            if pause is None:
+                return outcome, delivered
+            if pause > 0:
+                yield Sleep(pause)
+            self._prepare_next()
+
+    def _not_admitted(self, health: Health) -> CircuitOpen:
+        seconds = health.breaker.retry_after()
+        found = CircuitOpen(
+            f"not called: too many calls in a row failed; next trial in {seconds:.1f} s",
+            **where(self._call, "See whether the server's Pods are ready; breaker.reset() closes the circuit"),
+        )
+        found.retry_after = seconds
+        return found
+
+    def _attempt(self, health: Health, permit: Permit) -> Flow[tuple[Outcome, float | None, bool]]:
+        """Make one attempt; answers its outcome, the pause before the next (None: none), whether it was handed over."""
+        call, outcome, delivered = self._call, CANCELLED, False
+        running: list[Interception] = []
+        try:
+            if self._interceptors:
+                yield from self._begin(running)
+            outcome = yield Send(call, self._binding, self._stamp_limit(), self._idle)
+            pause = self._plan_next(health, outcome)
+            if call.streamed and outcome.response is not None:
+                value = None if pause is not None else self._conclude_stream(outcome)
+                if value is None:
+                    yield Discard(outcome)
+                else:
+                    _settle(health, permit, outcome)
+                    delivered = True
+                    outcome = yield Deliver(call, outcome, value)
+                    if outcome.result.is_failure:
+                        permit.fail()
+        finally:
+            if not delivered:
+                _settle(health, permit, outcome)
+            if running:
+                yield from _end(running, outcome, self._remaining())
+        return outcome, pause, delivered
+
+    def _conclude_stream(self, outcome: Outcome) -> T | None:
+        """Answer what the caller gets of a stream that has begun, None for an error."""
+        try:
+            return self._exchange.conclude(self._call, outcome)
+        except ServiceError:
+            # The flow concludes once more at its end, and raises it then.
+            return None
+
+    def _remaining(self) -> float:
+        return self._call.deadline - self._line.clock.now()
+
+    def _stamp_limit(self) -> float:
+        """Answer the seconds for this attempt, and tell the server of them: the deadline travels."""
+        call = self._call
+        limit = min(self._attempt_timeout, self._remaining())
+        if 0 < limit < math.inf and not call.streamed:
+            call.metadata[TIMEOUT_HEADER] = str(math.ceil(limit * 1000))
+        return limit
+
+    def _begin(self, running: list[Interception]) -> Flow[None]:
+        call = self._call
+        self._metadata, call.metadata = call.metadata, dict(call.metadata)
+        for interceptor in self._interceptors:
+            interception = interceptor.intercept(call)
+            try:
+                if isinstance(interception, AsyncGenerator):
+                    yield Await(anext(interception), max(0.0, self._remaining()))
+                else:
+                    next(interception)
+            except (StopIteration, StopAsyncIteration):
+                raise RuntimeError(f"{interceptor!r} did not yield") from None
+            except TimeoutError:
+                problem = "an interceptor took all the time there was"
+                raise ServiceTimeout(problem, **where(call, "Ask for more time with timeout=")) from None
+            running.append(interception)
+
+    def _plan_next(self, health: Health, outcome: Outcome) -> float | None:
+        """Answer the seconds until the next attempt, None for none."""
+        if outcome.result is Result.ANSWERED:
+            return None
+        if not self._exchange.is_replayable:
+            return None
+        if outcome.result is Result.REFUSED:
+            return self._plan_resend()
+        if not outcome.result.is_transient or not self._call.idempotent or self._retried >= self._retries:
+            return None
+        pause = outcome.retry_after
+        if pause is None:
+            pause = pause_before(self._retried + 1, self._line.clock.chance())
+        if pause > LONGEST_RETRY_AFTER or pause >= self._remaining() or not health.budget.withdraw():
+            return None
+        self._retried += 1
+        return pause
+
+    def _plan_resend(self) -> float | None:
+        """A credential that was rotated meanwhile is used at once: the refusal says that nothing was executed."""
+        if self._resent:
+            return None
+        fresh, refused = self._line.source.reload(), self._binding
+        if (fresh.credential, fresh.tls) == (refused.credential, refused.tls):
+            return None
+        self._resent = True
+        return 0.0
+
+    def _prepare_next(self) -> None:
+        call, before = self._call, self._binding
+        self._binding = self._line.source.current()
+        if self._interceptors:
+            call.metadata = self._metadata
+        call.attempt += 1
+        call.kid = self._binding.kid
+        if self._binding.uri != before.uri:
+            call.message = self._exchange.open(self._binding, call.deadline, call.timeout).message
+
+
+def _settle(health: Health, permit: Permit, outcome: Outcome) -> None:
+    result = outcome.result
+    if result is Result.ANSWERED:
+        health.budget.deposit()
+    permit.settle(failed=result.is_failure, succeeded=result.is_success)
+
+
+def _end(running: list[Interception], outcome: Outcome, limit: float) -> Flow[None]:
+    """Tell the interceptors how the attempt ended, the innermost first; all are told, whatever one of them raises."""
+    problem: BaseException | None = None
+    for interception in reversed(running):
+        try:
+            if isinstance(interception, AsyncGenerator):
+                yield Await(interception.asend(outcome), max(limit, _LAST_WORDS))
+            else:
+                interception.send(outcome)
+        except (StopIteration, StopAsyncIteration):
+            continue
+        except Exception as error:  # noqa: BLE001 - raised below, once all were told
+            problem = problem or error
+        else:
+            problem = problem or RuntimeError("an interceptor yielded more than once")
+    if problem is not None:
+        raise problem

@@ -1,0 +1,32 @@
+"""What an application may say of one call or of all calls of a client."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What holds for a call; None: what the client says, then what the link's binding says.
+
+    `timeout` is seconds for a whole call, retries and body included; for a stream until it begins, then between two
+    pieces. `attempt_timeout` is seconds for one attempt. `retries` counts further attempts. `idempotent` says that
+    doing it twice does no harm.
+    """
+
+    timeout: float | None = None
+    attempt_timeout: float | None = None
+    retries: int | None = None
+    idempotent: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "attempt_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
+        if self.retries is not None and self.retries < 0:
+            raise ValueError(f"retries is {self.retries}; it is a number of further attempts, from 0")
+
+    def over(self, other: Self) -> Self:
+        """Answer these options, and the other's where these say nothing."""
+        said = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        return replace(other, **said) if said else other

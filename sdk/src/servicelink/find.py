@@ -1,0 +1,132 @@
+"""Where a link is found by its name.
+
+A mounted binding comes first, by the link's name and then by its server's; then environment variables, which serve a
+laptop as well as a container without mounts.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from servicelink.binding import (
+    Binding,
+    Credential,
+    FixedSource,
+    FolderSource,
+    FoundSource,
+    KeyFileSource,
+    Source,
+    parse_credential,
+)
+from servicelink.errors import LinkNotFound
+from servicelink_contract.binding import (
+    DEFAULT_ROOT,
+    ROOT_VARIABLE,
+    BindingKey,
+    LinkDocumentError,
+    parse_link_document,
+)
+from servicelink_contract.rules import Protocol
+
+SHARED_KEY_VARIABLE = "INTERNAL_API_KEY"
+
+
+def source_of(name: str, protocol: Protocol) -> Source:
+    """Answer the source of a link, which is looked for when it is first used."""
+    return FoundSource(name, lambda: observe_source(name, protocol, os.environ))
+
+
+def explicit_source(name: str, uri: str, *, api_key: str | None, shared_key: bool) -> Source:
+    """Answer the source of an address that the application gives; a key goes there only where it says so.
+
+    Raises ValueError for a key that no header can hold, LinkNotFound where the shared key is wanted and there is none.
+    """
+    if api_key is not None:
+        return FixedSource(Binding(name, uri, parse_credential(api_key), name))
+    if not shared_key:
+        return FixedSource(Binding(name, uri, None, name))
+    key = first_shared_key(os.environ)
+    if not key:
+        raise LinkNotFound(
+            f"shared_key=True, but {SHARED_KEY_VARIABLE} is not set", link=name, next_step="Set it, or pass api_key="
+        )
+    return FixedSource(Binding(name, uri, _usable(name, SHARED_KEY_VARIABLE, key), name))
+
+
+def observe_source(name: str, protocol: Protocol, environ: Mapping[str, str]) -> Source:
+    """Find a link: by its name, by its server's (namespace/name or bare), in variables. Raises LinkNotFound."""
+    root = Path(environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+    if folder := _observe_folder(root, name):
+        return FolderSource(folder, protocol)
+    found = _observe_variables(name, environ)
+    if found is None:
+        first, second = (variable for variable, _ in _url_variables(name))
+        raise LinkNotFound(
+            f"there is no {root}/{name}, no binding there with the server {name}, and neither {first} nor {second}",
+            link=name,
+            next_step="In a cluster apply a ServiceLink for this workload; elsewhere set these variables",
+        )
+    return found
+
+
+def _observe_folder(root: Path, name: str) -> Path | None:
+    # A name such as `..` or `a/b` is no link's.
+    if "/" not in name and not name.startswith(".") and (root / name).is_dir():
+        return root / name
+    found = [path.parent for path in sorted(root.glob(f"*/{BindingKey.LINK}")) if _is_server(path, name)]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise LinkNotFound(f"several links lead to it: {names}", link=name, next_step="Connect by the link's name")
+    return found[0] if found else None
+
+
+def _is_server(path: Path, name: str) -> bool:
+    try:
+        server = parse_link_document(path.read_text(encoding="utf-8")).server
+    except (OSError, UnicodeDecodeError, LinkDocumentError):
+        return False
+    return name in {server, server.rpartition("/")[2]}
+
+
+def _url_variables(name: str) -> tuple[tuple[str, tuple[str, ...]], tuple[str, tuple[str, ...]]]:
+    """Answer the variables for an address, each with the prefixes of those for its key."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name.rpartition("/")[2]).upper()
+    service = f"{plain}_SERVICE"
+    return (f"{service}_URL", (service, plain)), (f"{plain}_URL", (plain,))
+
+
+def _observe_variables(name: str, environ: Mapping[str, str]) -> Source | None:
+    for variable, prefixes in _url_variables(name):
+        if uri := environ.get(variable):
+            return _keyed(name, uri, prefixes, environ)
+    return None
+
+
+def _keyed(name: str, uri: str, prefixes: tuple[str, ...], environ: Mapping[str, str]) -> Source:
+    for prefix in prefixes:
+        if path := environ.get(f"{prefix}_API_KEY_FILE"):
+            return KeyFileSource(name, uri, Path(path))
+        if key := environ.get(f"{prefix}_API_KEY"):
+            return FixedSource(Binding(name, uri, _usable(name, f"{prefix}_API_KEY", key), name))
+    if key := first_shared_key(environ):
+        return FixedSource(Binding(name, uri, _usable(name, SHARED_KEY_VARIABLE, key), name))
+    tried = ", ".join(f"{prefix}_API_KEY_FILE, {prefix}_API_KEY" for prefix in prefixes)
+    raise LinkNotFound(
+        f"its address is set, but no key: there is none of {tried}, {SHARED_KEY_VARIABLE}",
+        link=name,
+        next_step="Set one of them",
+    )
+
+
+def first_shared_key(environ: Mapping[str, str]) -> str:
+    """Answer the first of the comma-separated shared keys, "" where there is none."""
+    parts = (part.strip() for part in environ.get(SHARED_KEY_VARIABLE, "").split(","))
+    return next((part for part in parts if part), "")
+
+
+def _usable(name: str, variable: str, key: str) -> Credential:
+    try:
+        return parse_credential(key)
+    except ValueError as error:
+        raise LinkNotFound(f"{variable}: {error}", link=name) from None

@@ -1,0 +1,182 @@
+"""One GraphQL call: a POST with one operation or a batch, and what its answer means. Free of I/O.
+
+By the GraphQL over HTTP specification (a draft). Errors of the application are answers, as 4xx and 5xx are: they raise,
+and speak against nobody's health.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from servicelink.binding import Binding
+from servicelink.calls.call import Call, Outcome
+from servicelink.calls.failures import wants_failure, where
+from servicelink.calls.options import CallOptions
+from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
+from servicelink.graphql.operation import QUERY, GraphQLOperation
+from servicelink.rest.exchange import FIRST_ERROR, Headers, RestExchange
+from servicelink_contract.rules import Protocol
+
+DEFAULT_PATH = "/graphql"
+_TYPES = {"content-type": "application/json", "accept": "application/graphql-response+json, application/json;q=0.9"}
+# What of an answer a message may repeat: names, as the specification has them.
+_NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLAnswer:
+    """What one operation of a batch answered: `data` (None: nothing), and `error` where there were errors."""
+
+    data: dict[str, Any] | None
+    error: GraphQLError | None
+
+    def unwrap(self) -> dict[str, Any]:
+        """Answer the data; raises the GraphQLError."""
+        if self.error is not None:
+            raise self.error
+        assert self.data is not None, "an answer without errors has data"
+        return self.data
+
+
+class GraphQLExchange(RestExchange):
+    """A call with these operations, which are one batch where `is_batch`."""
+
+    __slots__ = ("_is_batch", "_operations", "_path")
+
+    def __init__(
+        self,
+        operations: Sequence[GraphQLOperation],
+        options: CallOptions,
+        *,
+        path: str = DEFAULT_PATH,
+        headers: Headers | None = None,
+        is_batch: bool = False,
+    ) -> None:
+        self._operations = tuple(operations)
+        self._is_batch = is_batch
+        self._path = path
+        said = httpx.Headers(headers if headers is None or isinstance(headers, Mapping) else list(headers))
+        for name, value in _TYPES.items():
+            said.setdefault(name, value)
+        super().__init__("POST", "", options, headers=said, content={"content": self._render()})
+
+    def _render(self) -> bytes:
+        rendered = [one.render() for one in self._operations]
+        try:
+            return json.dumps(rendered if self._is_batch else rendered[0], allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ServiceError(f"the variables are no JSON: {error}") from None
+
+    def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
+        """Address the call; raises ServiceError for headers that cannot be sent."""
+        self._url = self._address(binding)
+        call = super().open(binding, deadline, timeout)
+        call.protocol = Protocol.GRAPHQL
+        call.operation = f"batch of {len(self._operations)}" if self._is_batch else self._operations[0].title
+        if self.options.idempotent is None:
+            call.idempotent = all(one.kind == QUERY for one in self._operations)
+        return call
+
+    def _address(self, binding: Binding) -> httpx.URL:
+        """Answer the binding's own address; one without a path, as people set it in variables, gets the usual one."""
+        try:
+            url = httpx.URL(binding.uri)
+        except httpx.InvalidURL:
+            raise LinkNotFound("its address is no http or https URL of a host", link=binding.link) from None
+        return url if url.path not in {"", "/"} else url.copy_with(path=self._path)
+
+    def answers(self, call: Call, outcome: Outcome) -> list[GraphQLAnswer]:
+        """Answer what each operation answered; raises ServiceError where there is no such answer."""
+        failure = wants_failure(call, outcome)
+        if failure is not None:
+            raise failure
+        response: httpx.Response = outcome.response
+        found = _parse(response)
+        members = found if self._is_batch and isinstance(found, list) else [found]
+        if not all(map(_is_answer, members)):
+            raise _no_answer(response, outcome.code, call)
+        answers = [_answer(member, response, call) for member in members]
+        if len(answers) != len(self._operations):
+            # A server that knows no batches answers one error for all of them.
+            raise answers[0].error or _no_answer(response, outcome.code, call)
+        return answers
+
+
+class SingleExchange(GraphQLExchange):
+    """A call with one operation."""
+
+    def conclude(self, call: Call, outcome: Outcome) -> Any:
+        """Answer the data, or raise a ServiceError."""
+        [answer] = self.answers(call, outcome)
+        return answer.unwrap()
+
+
+class BatchExchange(GraphQLExchange):
+    """A call with a batch."""
+
+    def conclude(self, call: Call, outcome: Outcome) -> Any:
+        """Answer what each operation answered, or raise a ServiceError."""
+        return self.answers(call, outcome)
+
+
+def _parse(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_answer(member: Any) -> bool:
+    if not isinstance(member, dict) or not isinstance(member.get("data"), dict | None):
+        return False
+    errors = member.get("errors")
+    if errors is None:
+        return member.get("data") is not None
+    return isinstance(errors, list) and bool(errors) and all(isinstance(one, dict) for one in errors)
+
+
+def _no_answer(response: httpx.Response, code: str | None, call: Call) -> ServiceError:
+    if response.status_code >= FIRST_ERROR:
+        return RemoteError(response.status_code, code, response.text, **where(call, ""))
+    step = "See whether the link leads to a GraphQL server"
+    return ServiceUnavailable("what came is no answer to a GraphQL request", **where(call, step))
+
+
+def _answer(member: dict[str, Any], response: httpx.Response, call: Call) -> GraphQLAnswer:
+    data, errors = member.get("data"), member.get("errors")
+    if errors is None:
+        return GraphQLAnswer(data, None)
+    error = GraphQLError(response.status_code, _code(errors[0]), response.text, **where(call, ""))
+    error.path = _path(errors[0])
+    error.errors = tuple(errors)
+    error.data = data
+    error.problem = _problem(error)
+    return GraphQLAnswer(data, error)
+
+
+def _problem(error: GraphQLError) -> str:
+    code = f" {error.code}" if error.code else ""
+    place = f" at {'.'.join(map(str, error.path))}" if error.path else ""
+    more = f", and {len(error.errors) - 1} more" if len(error.errors) > 1 else ""
+    return f"the application answered an error{code}{place}{more}"
+
+
+def _code(error: dict[str, Any]) -> str | None:
+    extensions = error.get("extensions")
+    code = extensions.get("code") if isinstance(extensions, dict) else None
+    return code if isinstance(code, str) and _NAME.fullmatch(code) else None
+
+
+def _path(error: dict[str, Any]) -> tuple[str | int, ...]:
+    path = error.get("path")
+    if not isinstance(path, list) or not all(isinstance(one, int) or _is_name(one) for one in path):
+        return ()
+    return tuple(path)
+
+
+def _is_name(one: Any) -> bool:
+    return isinstance(one, str) and bool(_NAME.fullmatch(one))

@@ -1,0 +1,128 @@
+"""The methods of a GraphQL client, for both worlds: `D` is what one operation answers, `B` what a batch does."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
+
+from servicelink.calls.options import CallOptions
+from servicelink.errors import ServiceError
+from servicelink.graphql.exchange import DEFAULT_PATH, BatchExchange, SingleExchange
+from servicelink.graphql.operation import MUTATION, QUERY, GraphQLOperation
+from servicelink.rest.caller import Caller
+from servicelink.rest.exchange import Headers
+from servicelink.settings import ClientOptions
+from servicelink_contract.rules import Protocol
+
+D = TypeVar("D")
+B = TypeVar("B")
+# Asks nothing of the application; health checks of GraphQL servers do it.
+PROBE = GraphQLOperation("{ __typename }")
+
+
+class GraphQLOptions(TypedDict, total=False):
+    """What a call takes beside its document and variables.
+
+    `operation_name` says which operation of a document with several. `timeout` is seconds for this call,
+    `attempt_timeout` for each attempt, `retries` further attempts; `idempotent` says that doing a mutation twice does
+    no harm.
+    """
+
+    operation_name: str | None
+    headers: Headers | None
+    timeout: float | None
+    attempt_timeout: float | None
+    retries: int | None
+    idempotent: bool | None
+
+
+class BatchOptions(TypedDict, total=False):
+    """What a batch takes, as `GraphQLOptions`."""
+
+    headers: Headers | None
+    timeout: float | None
+    attempt_timeout: float | None
+    retries: int | None
+    idempotent: bool | None
+
+
+_OF_CALL = frozenset({"timeout", "attempt_timeout", "retries", "idempotent"})
+_KNOWN = _OF_CALL | {"headers", "operation_name"}
+
+
+class GraphQLMethods(Caller, Generic[D, B]):
+    """A client's calls."""
+
+    _protocol = Protocol.GRAPHQL
+    _path: str
+
+    def __init__(
+        self,
+        *,
+        service_name: str,
+        base_url: str | None = None,
+        path: str = DEFAULT_PATH,
+        api_key: str | None = None,
+        shared_key: bool = False,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(
+            service_name=service_name, base_url=base_url, api_key=api_key, shared_key=shared_key, **options
+        )
+        if not path.startswith("/"):
+            raise ValueError(f"path is {path!r}; it starts with /")
+        self._path = path
+
+    @abstractmethod
+    def _ask(self, exchange: SingleExchange) -> D:
+        """Make a call with one operation."""
+
+    @abstractmethod
+    def _ask_all(self, exchange: BatchExchange) -> B:
+        """Make a call with a batch."""
+
+    def query(self, document: str, variables: Mapping[str, Any] | None = None, **options: Unpack[GraphQLOptions]) -> D:
+        """Ask a query; answers its data. It may be made twice: see `retries`.
+
+        Raises GraphQLError for errors of the application (partial data is its `data`), RemoteError for 4xx and 5xx
+        without any, LinkNotFound, ServiceUnavailable, ServiceTimeout, CircuitOpen, RateLimited, InvalidServiceAuth,
+        PermissionDenied, and ServiceError for a document without such a query.
+        """
+        return self._call(QUERY, document, variables, dict(options))
+
+    def mutate(self, document: str, variables: Mapping[str, Any] | None = None, **options: Unpack[GraphQLOptions]) -> D:
+        """Ask a mutation; answers its data. It is made once, unless `idempotent=True`; raises as `query`."""
+        return self._call(MUTATION, document, variables, dict(options))
+
+    def batch(self, operations: Sequence[GraphQLOperation], **options: Unpack[BatchOptions]) -> B:
+        """Ask several operations in one call, of a server that knows batches; answers a GraphQLAnswer for each.
+
+        It may be made twice if all are queries. Raises as `query`, but for GraphQLError, which the answers hold.
+        """
+        if not operations:
+            raise ServiceError("a batch holds at least one operation")
+        given = _known(dict(options))
+        exchange = BatchExchange(
+            operations, self._options_of(given), path=self._path, headers=given.get("headers"), is_batch=True
+        )
+        return self._ask_all(exchange)
+
+    def _call(self, kind: str, document: str, variables: Mapping[str, Any] | None, options: dict[str, Any]) -> D:
+        given = _known(options)
+        operation = GraphQLOperation(document, variables, given.get("operation_name"))
+        if operation.kind != kind:
+            raise ServiceError(f"the document holds a {operation.kind} and no {kind}", link=self._name)
+        exchange = SingleExchange((operation,), self._options_of(given), path=self._path, headers=given.get("headers"))
+        return self._ask(exchange)
+
+    def _options_of(self, given: dict[str, Any]) -> CallOptions:
+        said = {name: given[name] for name in given.keys() & _OF_CALL}
+        return CallOptions(**said).over(self._options) if said else self._options
+
+    def _probe(self, options: CallOptions) -> SingleExchange:
+        return SingleExchange((PROBE,), options, path=self._path)
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    if unknown := options.keys() - _KNOWN:
+        raise TypeError(f"a call takes no {', '.join(sorted(unknown))}")
+    return options

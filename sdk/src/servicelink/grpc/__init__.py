@@ -1,0 +1,1 @@
+"""gRPC: clients and servers over grpcio, asynchronous and synchronous. Needs the extra `servicelink[grpc]`."""

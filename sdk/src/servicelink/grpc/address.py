@@ -1,0 +1,41 @@
+"""Where a gRPC client connects to: the address of a binding, as grpcio wants to hear it."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from servicelink.errors import LinkNotFound
+
+_FORM = re.compile(r"(?:([a-z]+)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.ASCII)
+# Whether it is TLS, and the port where none is said.
+_SCHEMES = {"grpc": (False, "80"), "http": (False, "80"), "grpcs": (True, "443"), "https": (True, "443")}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server: its name for grpcio, and the host and port in it; `is_secure` says that it is called over TLS."""
+
+    name: str
+    host: str
+    port: int
+    is_secure: bool
+
+
+@lru_cache(maxsize=256)
+def parse_target(uri: str) -> Target | None:
+    """Parse `grpc://host:port` (grpcs, http, https; plain `host:port` is grpc); None for anything else."""
+    found = _FORM.fullmatch(uri)
+    if found is None or (found[1] is None and found[3] is None) or (found[1] or "grpc") not in _SCHEMES:
+        return None
+    is_secure, usual = _SCHEMES[found[1] or "grpc"]
+    host, port = found[2], found[3] or usual
+    # By the resolver that answers all addresses of a name: a headless Service has one for each Pod.
+    return Target(f"dns:///{host}:{port}", host.strip("[]"), int(port), is_secure)
+
+
+def require_target(uri: str, link: str) -> Target:
+    """As `parse_target`; raises LinkNotFound."""
+    target = parse_target(uri)
+    if target is None:
+        raise LinkNotFound("its address is no grpc://host:port, grpcs://host:port or host:port", link=link)
+    return target

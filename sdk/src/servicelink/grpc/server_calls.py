@@ -1,0 +1,177 @@
+"""Calls that are let through: the handlers of an application, told who calls and shown no credential.
+
+grpcio runs handlers in four ways, and tells them apart by what kind of function they are: coroutines, asynchronous
+generators, and functions and generators in threads, which do not inherit the context. Each has its twin here.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
+from contextvars import Context, copy_context
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+
+from servicelink import context
+from servicelink.grpc.metadata import MetadataPair
+from servicelink.grpc.server_door import Arrival, render_rpc_refusal
+from servicelink.memo import Memo
+from servicelink.verify import Refused
+
+# In quotes: it is generic for checkers only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Behaviour = Callable[[Any, Any], Any]
+_END = object()
+# Seconds. A server of threads says that a call without a deadline has until the end of time.
+_FOREVER = 1e9
+# By whether requests and answers are streams.
+_KINDS = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
+}
+
+
+class ShownContext:
+    """A call's context as its handler sees it: without the credential, else as grpcio made it."""
+
+    __slots__ = ("_context", "_kept")
+
+    def __init__(self, context: Any, kept: tuple[MetadataPair, ...]) -> None:
+        self._context = context
+        self._kept = kept
+
+    def invocation_metadata(self) -> tuple[MetadataPair, ...]:
+        """Answer what the caller sent, but for what is between the link's two ends."""
+        return self._kept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+# For handlers that ask what their context is.
+grpc.ServicerContext.register(ShownContext)
+grpc.aio.ServicerContext.register(ShownContext)
+
+
+class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for checkers only
+    """One call on its way to its handler, whose place it takes; each method stands in for a kind of function."""
+
+    __slots__ = ("_arrival", "_behaviour", "request_deserializer", "response_serializer")
+
+    def __init__(self, arrival: Arrival, behaviour: Behaviour, handler: Handler) -> None:
+        self._arrival = arrival
+        self._behaviour = behaviour
+        self.request_deserializer = handler.request_deserializer
+        self.response_serializer = handler.response_serializer
+
+    async def answer(self, request: Any, rpc: Any) -> Any:
+        """Serve by a coroutine. What comes in stays known in its task, which is this call's alone."""
+        arrival = self._arrival
+        if not arrival.is_decided:
+            await self._admit(rpc)
+        context.incoming.set(arrival.incoming(rpc.time_remaining()))
+        return await self._behaviour(request, ShownContext(rpc, arrival.shown))
+
+    async def stream(self, request: Any, rpc: Any) -> AsyncIterator[Any]:
+        """Serve by an asynchronous generator; the task as above."""
+        arrival = self._arrival
+        if not arrival.is_decided:
+            await self._admit(rpc)
+        context.incoming.set(arrival.incoming(rpc.time_remaining()))
+        async with aclosing(self._behaviour(request, ShownContext(rpc, arrival.shown))) as answers:
+            async for message in answers:
+                yield message
+
+    def answer_in_thread(self, request: Any, rpc: Any) -> Any:
+        """Serve by a function."""
+        return self._entered(rpc).run(self._behaviour, request, ShownContext(rpc, self._arrival.shown))
+
+    def stream_in_thread(self, request: Any, rpc: Any) -> Iterator[Any]:
+        """Serve by a function that answers an iterator; each answer may be made in another thread."""
+        entered = self._entered(rpc)
+        answers = iter(entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown)))
+        try:
+            while (message := entered.run(next, answers, _END)) is not _END:
+                yield message
+        finally:
+            with suppress(AttributeError):
+                entered.run(answers.close)
+
+    def _entered(self, rpc: Any) -> Context:
+        """Answer the context in which the call is known; raises where it is refused."""
+        if not self._arrival.is_decided:
+            refused = self._arrival.judge_peer(rpc.auth_context())
+            if refused is not None:
+                abort(rpc, refused)
+        entered = copy_context()
+        left: float | None = rpc.time_remaining()
+        entered.run(context.incoming.set, self._arrival.incoming(None if left is None or left > _FOREVER else left))
+        return entered
+
+    async def _admit(self, rpc: Any) -> None:
+        """Decide by the certificate; raises where the call is refused."""
+        refused = self._arrival.judge_peer(rpc.auth_context())
+        if refused is not None:
+            await rpc.abort(*render_rpc_refusal(refused))
+
+
+def abort(rpc: Any, refused: Refused) -> NoReturn:
+    """Refuse a call that is served in a thread: raises what grpcio takes for it."""
+    status, details, trailing = render_rpc_refusal(refused)
+    rpc.set_trailing_metadata(trailing)
+    rpc.abort(status, details)
+    raise AssertionError("abort() raises")
+
+
+def _serving_class(behaviour: Behaviour, kind: str) -> type[Serving]:
+    """Answer what stands in for a handler of a kind, which is such a function."""
+    is_streamed = kind.endswith("_stream")
+    if inspect.iscoroutinefunction(behaviour):
+        return _CLASSES[kind, "answer"]
+    if inspect.isasyncgenfunction(behaviour):
+        return _CLASSES[kind, "stream"]
+    return _CLASSES[kind, "stream_in_thread" if is_streamed else "answer_in_thread"]
+
+
+def _make_class(kind: str, name: str) -> type[Serving]:
+    """Answer the class whose `unary_unary` or the like is that method."""
+    streamed = {"request_streaming": kind.startswith("stream"), "response_streaming": kind.endswith("stream")}
+    names: dict[str, Any] = {**dict.fromkeys(_KINDS.values()), **streamed, kind: getattr(Serving, name)}
+    return type("Serving", (Serving,), {"__slots__": (), **names})
+
+
+_CLASSES = {
+    (kind, name): _make_class(kind, name)
+    for kind in _KINDS.values()
+    for name in ("answer", "stream", "answer_in_thread", "stream_in_thread")
+}
+# To ask what a function is takes longer than all the rest.
+_classes: Memo[tuple[Behaviour, str], type[Serving]] = Memo(lambda asked: _serving_class(*asked), wants=lambda _: True)
+
+
+def serving_handler(arrival: Arrival, handler: Handler) -> Handler:
+    """Answer what serves this call by a handler of the application."""
+    kind = _KINDS[handler.request_streaming, handler.response_streaming]
+    behaviour: Behaviour = getattr(handler, kind)
+    return _classes[behaviour, kind](arrival, behaviour, handler)
+
+
+def refusing_handler(refused: Refused) -> Handler:
+    """Answer what refuses a call of any kind, and reads none of its messages."""
+
+    async def refuse(requests: Any, rpc: Any) -> None:
+        await rpc.abort(*render_rpc_refusal(refused))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def refusing_handler_in_thread(refused: Refused) -> Handler:
+    """As `refusing_handler`, for a server of threads."""
+
+    def refuse(requests: Any, rpc: Any) -> NoReturn:
+        abort(rpc, refused)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

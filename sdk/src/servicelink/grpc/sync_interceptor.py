@@ -1,0 +1,39 @@
+"""The interceptor of grpcio's synchronous servers: every call is checked before the application sees it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+
+from servicelink.calls.limits import RateLimit
+from servicelink.counts import Counts
+from servicelink.grpc.server_calls import Handler, refusing_handler_in_thread, serving_handler
+from servicelink.grpc.server_door import HEALTH, GrpcDoor
+
+
+class LinkInterceptor(grpc.ServerInterceptor):
+    """Let through what the links to this server allow: `grpc.server(pool, interceptors=[LinkInterceptor(), ...])`.
+
+    As `servicelink.LinkInterceptor`, for grpcio's servers of threads. Raises LinkConfigurationError with nothing to
+    check calls with, and MalformedPatternError.
+    """
+
+    def __init__(
+        self, service: str | None = None, exempt: Iterable[str] = (HEALTH,), *, rate_limit: RateLimit | None = None
+    ) -> None:
+        self._door = GrpcDoor(service, exempt=exempt, rate_limit=rate_limit)
+
+    def counts(self) -> Counts:
+        """Answer how many calls were accepted, refused, and would have been, by link, kid and code."""
+        return self._door.counts()
+
+    def intercept_service(
+        self, continuation: "Callable[[Any], Handler | None]", handler_call_details: Any
+    ) -> "Handler | None":
+        """Answer what serves a call, or refuses it."""
+        path = handler_call_details.method
+        arrival = self._door.receive(path, handler_call_details.invocation_metadata)
+        if arrival.refused is not None:
+            return refusing_handler_in_thread(arrival.refused)
+        handler = continuation(type(handler_call_details)(path, arrival.shown))
+        return None if handler is None else serving_handler(arrival, handler)

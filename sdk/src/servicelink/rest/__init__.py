@@ -1,0 +1,1 @@
+"""REST: httpx's interface and types over engines of our own, asynchronous and synchronous."""

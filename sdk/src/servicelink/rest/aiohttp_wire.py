@@ -1,0 +1,230 @@
+"""httpx's requests and responses over aiohttp, and nothing added on the way.
+
+An adapter of our own because what is between the two elsewhere re-sends by itself, rewrites encoded paths and keeps
+cookies. Here a request is sent once, as it is; the credential joins it only on the wire, so that no request object that
+an application may log ever holds it.
+"""
+
+import asyncio
+import math
+import ssl
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import httpx
+import yarl
+
+from servicelink import forks
+from servicelink.binding import Binding
+from servicelink.calls.call import Call, Outcome, Result
+from servicelink.calls.flow import Send
+from servicelink.rest.bodies import Ending
+from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_own_origin, settle
+from servicelink.rest.limits import Pool
+
+_OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+# Bytes. What a socket takes without waiting; larger bodies go in pieces, to notice a server that stops reading.
+_PIECE = 65536
+
+Tls = Callable[[Binding], ssl.SSLContext | None]
+
+
+class AiohttpWire:
+    """One pool of connections per event loop and process, opened on first use: a client may be made at import time."""
+
+    def __init__(self, pool: Pool, tls: Tls, *, wall: Callable[[], float] = time.time) -> None:
+        self._pool = pool
+        self._tls = tls
+        self._wall = wall
+        self._generation = forks.generation()
+        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession]
+        self._sessions = weakref.WeakKeyDictionary()
+        # The parent's: neither used nor closed here.
+        self._abandoned: list[Any] = []
+
+    async def send(self, send: Send) -> Outcome:
+        """Make one attempt; a unary answer is read whole."""
+        call = send.call
+        request: httpx.Request = call.message
+        require_own_origin(send.binding, call)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(None if send.limit == math.inf else send.limit) as limit:
+                answer = await self._begin(send, request, limit)
+                if call.streamed and not _is_short_error(answer):
+                    response = _response(answer, request, AiohttpBody(answer, call, send.idle))
+                else:
+                    response = _response(answer, request, await answer.read())
+            return settle(response, self._wall(), time.monotonic() - started)
+        # What these errors say may quote what was sent or received, so only their kind goes on.
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror or type(error.os_error).__name__
+            return Outcome(Result.UNSENT, problem=f"not connected: {reason}")
+        except TimeoutError:
+            return Outcome(Result.TIMEOUT, problem="no whole answer in time")
+        except (aiohttp.ClientError, OSError) as error:
+            problem = f"the connection broke before the answer was whole: {type(error).__name__}"
+            return Outcome(Result.CUT, problem=problem)
+        except httpx.DecodingError:
+            return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+        except BaseException as error:  # noqa: BLE001 - a cancellation above all
+            # Without the engine's frames: who reports errors with what their frames hold would report the headers.
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Let go of a stream that has begun."""
+        await outcome.response.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop; calls still under way fail."""
+        self._notice_fork()
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
+
+    async def _begin(self, send: Send, request: httpx.Request, limit: asyncio.Timeout) -> aiohttp.ClientResponse:
+        url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
+        tls = self._tls(send.binding)
+        return await self._session().request(
+            request.method,
+            url,
+            headers=_headers(send, request),
+            data=self._data(request, limit),
+            allow_redirects=False,
+            ssl=True if tls is None else tls,
+        )
+
+    def _data(self, request: httpx.Request, limit: asyncio.Timeout) -> Any:
+        if isinstance(request.stream, httpx.ByteStream):
+            content = request.content
+            if len(content) <= _PIECE:
+                return content or None
+            return _upload(_pieces(content), limit, self._pool.write_timeout)
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        return _upload(aiter(request.stream), limit, self._pool.write_timeout)
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._generation != forks.generation():
+            self._notice_fork()
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            session = self._sessions[loop] = _open_session(self._pool)
+        return session
+
+    def _notice_fork(self) -> None:
+        if self._generation != forks.generation():
+            self._abandoned.append(dict(self._sessions))
+            self._sessions.clear()
+            self._generation = forks.generation()
+
+
+class AiohttpBody(httpx.AsyncByteStream):
+    """A streamed answer; raises ServiceUnavailable where it breaks off, ServiceTimeout after `idle` silent seconds."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, call: Call, idle: float) -> None:
+        self.ending = Ending(call)
+        self._answer = answer
+        self._idle = None if idle == math.inf else idle
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self._next():
+            yield piece
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle):
+                return await self._answer.content.readany()
+        except TimeoutError:
+            raise self.ending.fail(Result.TIMEOUT, "the answer stopped coming") from None
+        except (aiohttp.ClientError, OSError) as error:
+            problem = f"the connection broke before the answer was whole: {type(error).__name__}"
+            raise self.ending.fail(Result.CUT, problem) from None
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it where the answer was not read to its end."""
+        if self._answer.content.at_eof():
+            self._answer.release()
+        else:
+            self._answer.close()
+
+
+def _is_short_error(answer: aiohttp.ClientResponse) -> bool:
+    length = answer.content_length
+    return answer.status >= FIRST_ERROR and length is not None and length <= ERROR_BODY
+
+
+def _headers(send: Send, request: httpx.Request) -> list[tuple[str, str]]:
+    call, credential = send.call, send.binding.credential
+    more: dict[str, Any] = dict(call.metadata)
+    if credential is not None:
+        more[credential.header.lower()] = credential.text
+    headers = [
+        (name, value.decode("latin-1"))
+        for raw, value in request.headers.raw
+        if (name := raw.decode("latin-1")).lower() not in more and name != "Transfer-Encoding"
+    ]
+    headers.extend(more.items())
+    return headers
+
+
+def _response(answer: aiohttp.ClientResponse, request: httpx.Request, body: bytes | AiohttpBody) -> httpx.Response:
+    extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (answer.reason or "").encode("latin-1")}
+    if isinstance(body, bytes):
+        return httpx.Response(
+            answer.status, headers=answer.raw_headers, content=body, request=request, extensions=extensions
+        )
+    return httpx.Response(
+        answer.status, headers=answer.raw_headers, stream=body, request=request, extensions=extensions
+    )
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(content)
+    for start in range(0, len(view), _PIECE):
+        yield bytes(view[start : start + _PIECE])
+
+
+async def _upload(pieces: AsyncIterator[bytes], limit: asyncio.Timeout, write_timeout: float) -> AsyncIterator[bytes]:
+    """Hand out a body; whoever takes a piece must come back for the next within `write_timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    until = limit.when()
+    async for piece in pieces:
+        if write_timeout < math.inf and not limit.expired():
+            late = loop.time() + write_timeout
+            limit.reschedule(late if until is None else min(until, late))
+        yield piece
+        if write_timeout < math.inf and not limit.expired():
+            limit.reschedule(until)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's, with a bound on idle connections."""
+
+    def __init__(self, most_idle: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._most_idle = most_idle
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        # Private, and the only place where an idle connection is kept: aiohttp has no bound of its own.
+        idle = sum(map(len, self._conns.values()))
+        super()._release(key, protocol, should_close=should_close or idle >= self._most_idle)
+
+
+def _open_session(pool: Pool) -> aiohttp.ClientSession:
+    options: dict[str, Any] = {"limit": pool.connections, "keepalive_timeout": pool.idle_for}
+    bounded = pool.idle < (pool.connections or math.inf)
+    session = aiohttp.ClientSession(
+        connector=_Connector(pool.idle, **options) if bounded else aiohttp.TCPConnector(**options),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        skip_auto_headers=_OWN_HEADERS,
+        # httpx decodes by itself, and would decode a second time.
+        auto_decompress=False,
+        trust_env=False,
+    )
+    session._retry_connection = False  # noqa: SLF001 - aiohttp re-sends dropped idempotent calls and has no switch for it
+    return session

@@ -1,0 +1,242 @@
+"""One REST call: where it goes, what it says, and what its answer means. Free of I/O.
+
+Encoded URLs stay as they are. A URL of another origin than the link's is an error, since the credential is the link's.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import httpx
+
+from servicelink.binding import Binding
+from servicelink.calls.call import Call, Metadata, Outcome, Result
+from servicelink.calls.failures import wants_failure, where
+from servicelink.calls.options import CallOptions
+from servicelink.calls.retry import parse_retry_after
+from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, fresh_id, incoming
+from servicelink.errors import LinkNotFound, RemoteError, ServiceError
+from servicelink.verify import Code
+from servicelink_contract.rules import Protocol
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+_DEFAULTS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "servicelink"}
+_PORTS = {"http": 80, "https": 443}
+_FORBIDDEN = 403
+FIRST_ERROR = 400
+# Bytes. An error's body is read for its code also where the answer is a stream; a longer one is the caller's to read.
+ERROR_BODY = 65536
+_FIRST_SERVER_ERROR = 500
+_RESULTS = {
+    429: Result.THROTTLED,
+    # Not the server's failing: it says that it never will.
+    501: Result.ANSWERED,
+    502: Result.AWAY,
+    503: Result.AWAY,
+    504: Result.AWAY,
+}
+_REFUSALS = {Code.INVALID_SERVICE_AUTH.value: Result.REFUSED, Code.PERMISSION_DENIED.value: Result.DENIED}
+# RFC 9110, section 5.5: what no field may hold.
+_BREAKS_HEADER = re.compile(r"[\r\n\0]")
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+class RestExchange:
+    """A call as its caller asks for it; `content` is what httpx.Request takes: params, content, data, files, json."""
+
+    __slots__ = ("_content", "_headers", "_raises", "_streamed", "_url", "method", "options")
+
+    def __init__(
+        self,
+        method: str,
+        url: str | httpx.URL,
+        options: CallOptions,
+        *,
+        headers: Headers | None = None,
+        content: Mapping[str, Any],
+        raise_for_status: bool = False,
+        streamed: bool = False,
+    ) -> None:
+        self.method = method.upper()
+        self.options = options
+        self._url = url
+        self._headers = headers
+        self._content = content
+        self._raises = raise_for_status
+        self._streamed = streamed
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether the body can be sent again: an iterator is used up."""
+        content = self._content.get("content")
+        if content is not None and not isinstance(content, str | bytes):
+            return False
+        return all(_is_rewindable(file) for file in _files(self._content.get("files")))
+
+    def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
+        """Address the call; raises ServiceError for a URL that leads elsewhere and for headers that cannot be sent."""
+        metadata, given = _metadata(self._headers)
+        call = Call(
+            protocol=Protocol.REST,
+            link=binding.link,
+            server=binding.server,
+            operation=self.method,
+            message=None,
+            metadata=metadata,
+            request_id=str(metadata[REQUEST_ID_HEADER]),
+            correlation_id=str(metadata[CORRELATION_ID_HEADER]),
+            deadline=deadline,
+            timeout=timeout,
+            idempotent=self.method in IDEMPOTENT if self.options.idempotent is None else self.options.idempotent,
+            streamed=self._streamed,
+            kid=binding.kid,
+        )
+        target = _join(binding, self._url, call)
+        call.operation = f"{self.method} {target.path}"
+        request = self._build(target, given)
+        # Ours alone: an application that sets it would send one credential and report another.
+        if binding.credential is not None:
+            request.headers.pop(binding.credential.header, None)
+        call.message = request
+        return call
+
+    def _build(self, target: httpx.URL, headers: httpx.Headers | dict[str, str]) -> httpx.Request:
+        return httpx.Request(self.method, target, headers=headers, **self._content)
+
+    def conclude(self, call: Call, outcome: Outcome) -> httpx.Response:
+        """Answer the response, or raise a ServiceError."""
+        failure = wants_failure(call, outcome)
+        if failure is not None:
+            raise failure
+        response: httpx.Response = outcome.response
+        if self._raises and response.status_code >= FIRST_ERROR:
+            raise RemoteError(response.status_code, outcome.code, _text(response), **where(call, ""))
+        return response
+
+
+def require_own_origin(binding: Binding, call: Call) -> None:
+    """Raise ServiceError unless the request leads to the link's own origin, whatever an interceptor made of it."""
+    address = _address(binding.uri)
+    if address is None or _origin(call.message.url) != address[1]:
+        raise _elsewhere(call)
+
+
+def _elsewhere(call: Call) -> ServiceError:
+    return ServiceError(
+        "the URL leads elsewhere, where this link's credential must not go",
+        **where(call, "Pass a path, or call other hosts with a client of their own"),
+    )
+
+
+def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
+    """Answer what a response means that took `seconds`; `wall` is the time in seconds since 1970."""
+    response.elapsed = dt.timedelta(seconds=seconds)
+    status = response.status_code
+    if status < FIRST_ERROR:
+        return Outcome(Result.ANSWERED, status, None, response.headers, response)
+    code = _code(response)
+    result = _RESULTS.get(status, Result.BROKEN if status >= _FIRST_SERVER_ERROR else Result.ANSWERED)
+    if status == _FORBIDDEN and code is not None:
+        result = _REFUSALS.get(code, result)
+    after = parse_retry_after(response.headers.get("retry-after"), wall)
+    return Outcome(result, status, code, response.headers, response, retry_after=after)
+
+
+def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[str, str]]:
+    """Answer what goes along of the incoming call, and the application's own headers over the defaults."""
+    came = incoming.get()
+    given: httpx.Headers | dict[str, str] = _DEFAULTS
+    if headers is not None:
+        given = _with_defaults(headers)
+    request_id = given.get(REQUEST_ID_HEADER) or came.request_id or fresh_id()
+    correlation_id = given.get(CORRELATION_ID_HEADER) or came.correlation_id or request_id
+    metadata: Metadata = {REQUEST_ID_HEADER: request_id, CORRELATION_ID_HEADER: correlation_id}
+    if came.traceparent is not None and "traceparent" not in given:
+        metadata["traceparent"] = came.traceparent
+        if came.tracestate is not None:
+            metadata["tracestate"] = came.tracestate
+    return metadata, given
+
+
+def _with_defaults(headers: Headers) -> httpx.Headers:
+    given = httpx.Headers(headers if isinstance(headers, Mapping) else list(headers))
+    for name, value in given.multi_items():
+        if _BREAKS_HEADER.search(f"{name}{value}"):
+            raise ServiceError(f"the header {name!r} holds a line break, so it cannot be sent")
+    for name, value in _DEFAULTS.items():
+        given.setdefault(name, value)
+    return given
+
+
+@lru_cache(maxsize=256)
+def _address(uri: str) -> tuple[str, tuple[str, str, int | None]] | None:
+    """Answer an address without its final slash, and its origin; None for what is no http or https URL of a host."""
+    try:
+        url = httpx.URL(uri)
+    except httpx.InvalidURL:
+        return None
+    if url.scheme not in _PORTS or not url.host or url.userinfo or url.query or url.fragment:
+        return None
+    return str(url).rstrip("/"), _origin(url)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """Answer the origin (RFC 6454, section 4)."""
+    return url.scheme, url.host, url.port or _PORTS.get(url.scheme)
+
+
+def _join(binding: Binding, url: str | httpx.URL, call: Call) -> httpx.URL:
+    """Answer the URL below the link's address; raises ServiceError for one of another origin."""
+    address = _address(binding.uri)
+    if address is None:
+        raise LinkNotFound("its address is no http or https URL of a host", link=binding.link)
+    prefix, origin = address
+    target = _parse(url, prefix, call)
+    if _origin(target) != origin or target.userinfo:
+        raise _elsewhere(call)
+    return target
+
+
+def _parse(url: str | httpx.URL, prefix: str, call: Call) -> httpx.URL:
+    try:
+        if isinstance(url, str) and url.startswith("/") and not url.startswith("//"):
+            return httpx.URL(prefix + url)
+        given = httpx.URL(url)
+        # Not `is_relative_url`, for which `//host/path` is relative as well.
+        if given.scheme or given.host:
+            return given
+        return httpx.URL(f"{prefix}/{str(given).removeprefix('/')}")
+    except httpx.InvalidURL as error:
+        raise ServiceError(f"the URL is malformed: {error}", **where(call, "Pass a path")) from None
+
+
+def _files(files: Any) -> Iterable[Any]:
+    """Answer the file objects of httpx's `files`: names with a file, or with a tuple of which it is the second."""
+    if not files:
+        return ()
+    values = files.values() if isinstance(files, Mapping) else (value for _, value in files)
+    return (value[1] if isinstance(value, tuple) else value for value in values)
+
+
+def _is_rewindable(file: Any) -> bool:
+    if isinstance(file, str | bytes):
+        return True
+    seekable = getattr(file, "seekable", None)
+    return bool(seekable is not None and seekable())
+
+
+def _code(response: httpx.Response) -> str | None:
+    if not response.is_closed or "json" not in response.headers.get("content-type", ""):
+        return None
+    try:
+        code = response.json()["error"]["code"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return code if isinstance(code, str) else None
+
+
+def _text(response: httpx.Response) -> str:
+    return response.text if response.is_closed else ""

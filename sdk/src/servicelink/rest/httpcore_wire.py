@@ -1,0 +1,210 @@
+"""httpx's requests and responses over httpcore, synchronously: the engine beneath httpx.Client, without its client.
+
+A request is sent once, as it is; the credential joins it only on the wire.
+"""
+
+import math
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import httpcore
+import httpx
+
+from servicelink import forks
+from servicelink.binding import Binding
+from servicelink.calls.call import Call, Outcome, Result
+from servicelink.calls.flow import Send
+from servicelink.rest.bodies import Ending
+from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_own_origin, settle
+from servicelink.rest.limits import Pool
+from servicelink.rest.sockets import Patience, PatientBackend
+
+_TLS_PORT = 443
+_PORT = 80
+
+Tls = Callable[[Binding], ssl.SSLContext | None]
+
+
+class HttpcoreWire:
+    """One pool of connections per process and TLS context, opened on first use."""
+
+    def __init__(self, pool: Pool, tls: Tls, *, wall: Callable[[], float] = time.time) -> None:
+        self._pool = pool
+        self._tls = tls
+        self._wall = wall
+        self._lock = forks.Lock()
+        self._generation = forks.generation()
+        self._pools: dict[ssl.SSLContext | None, httpcore.ConnectionPool] = {}
+
+    def send(self, send: Send) -> Outcome:
+        """Make one attempt; a unary answer is read whole."""
+        call = send.call
+        request: httpx.Request = call.message
+        require_own_origin(send.binding, call)
+        started = time.monotonic()
+        patience = Patience(started + send.limit, self._pool.write_timeout)
+        pool, streams = self._open(self._tls(send.binding)), False
+        try:
+            answer = self._begin(send, request, patience, pool)
+            if call.streamed and not _is_short_error(answer):
+                # Until headers, then idle time.
+                patience.until, patience.each = math.inf, send.idle
+                response, streams = (
+                    _response(answer, request, HttpcoreBody(answer, call, partial(self._end, pool))),
+                    True,
+                )
+            else:
+                response = _response(answer, request, _read(answer))
+            return settle(response, self._wall(), time.monotonic() - started)
+        # What these errors say may quote what was sent or received, so only their kind goes on.
+        except httpcore.ConnectError as error:
+            return Outcome(Result.UNSENT, problem=f"not connected: {error}")
+        except (httpcore.TimeoutException, TimeoutError):
+            return Outcome(Result.TIMEOUT, problem="no whole answer in time")
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            problem = f"the connection broke before the answer was whole: {type(error).__name__}"
+            return Outcome(Result.CUT, problem=problem)
+        except httpx.DecodingError:
+            return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+        finally:
+            if not streams:
+                self._end(pool)
+
+    def discard(self, outcome: Outcome) -> None:
+        """Let go of a stream that has begun."""
+        outcome.response.close()
+
+    def close(self) -> None:
+        """Close all connections; calls still under way fail."""
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        if self._generation == forks.generation():
+            for pool in pools.values():
+                pool.close()
+
+    def _begin(
+        self, send: Send, request: httpx.Request, patience: Patience, pool: httpcore.ConnectionPool
+    ) -> httpcore.Response:
+        url = request.url
+        target = httpcore.URL(
+            scheme=url.raw_scheme,
+            host=url.raw_host,
+            port=url.port or (_TLS_PORT if url.scheme == "https" else _PORT),
+            target=url.raw_path,
+        )
+        waits = {"connect": patience, "read": patience, "write": patience, "pool": patience.left(math.inf)}
+        outgoing = httpcore.Request(
+            request.method.encode(),
+            target,
+            headers=_headers(send, request),
+            content=_content(request),
+            extensions={"timeout": waits},
+        )
+        return pool.handle_request(outgoing)
+
+    def _open(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
+        if self._generation == forks.generation():
+            pool = self._pools.get(tls)
+            if pool is not None:
+                return pool
+        with self._lock:
+            if self._generation != forks.generation():
+                # The parent's connections are neither used nor closed here.
+                self._generation, self._pools = forks.generation(), {}
+            if tls not in self._pools:
+                earlier, self._pools = self._pools, {tls: self._make(tls)}
+                for pool in earlier.values():
+                    _close_if_idle(pool)
+            return self._pools[tls]
+
+    def _end(self, pool: httpcore.ConnectionPool) -> None:
+        """Close the connections of an earlier context once nothing is under way in them."""
+        if pool not in self._pools.values():
+            _close_if_idle(pool)
+
+    def _make(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
+        idle = self._pool.idle
+        return httpcore.ConnectionPool(
+            ssl_context=tls or httpcore.default_ssl_context(),
+            max_connections=self._pool.connections or None,
+            max_keepalive_connections=None if idle == math.inf else int(idle),
+            keepalive_expiry=self._pool.idle_for,
+            network_backend=PatientBackend(),
+        )
+
+
+class HttpcoreBody(httpx.SyncByteStream):
+    """A streamed answer; raises ServiceUnavailable where it breaks off, ServiceTimeout after too long a silence."""
+
+    def __init__(self, answer: httpcore.Response, call: Call, end: Callable[[], None]) -> None:
+        self.ending = Ending(call)
+        self._answer = answer
+        self._end = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        assert not isinstance(self._answer.stream, bytes)
+        try:
+            yield from self._answer.stream  # type: ignore[misc] # the synchronous pool's
+        except httpcore.TimeoutException:
+            raise self.ending.fail(Result.TIMEOUT, "the answer stopped coming") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            problem = f"the connection broke before the answer was whole: {type(error).__name__}"
+            raise self.ending.fail(Result.CUT, problem) from None
+
+    def close(self) -> None:
+        """Give the connection back, or close it where the answer was not read to its end."""
+        self._answer.close()
+        self._end()
+
+
+def _close_if_idle(pool: httpcore.ConnectionPool) -> None:
+    if all(connection.is_idle() or connection.is_closed() for connection in pool.connections):
+        pool.close()
+
+
+def _read(answer: httpcore.Response) -> bytes:
+    try:
+        return b"".join(answer.stream)  # type: ignore[arg-type] # the synchronous pool's
+    finally:
+        answer.close()
+
+
+def _is_short_error(answer: httpcore.Response) -> bool:
+    if answer.status < FIRST_ERROR:
+        return False
+    length = next((value for name, value in answer.headers if name.lower() == b"content-length"), None)
+    return length is not None and int(length) <= ERROR_BODY
+
+
+def _headers(send: Send, request: httpx.Request) -> list[tuple[bytes, bytes]]:
+    credential = send.binding.credential
+    more = {name.encode(): _as_bytes(value) for name, value in send.call.metadata.items()}
+    if credential is not None:
+        more[credential.header.lower().encode()] = credential.text.encode()
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in more]
+    headers.extend(more.items())
+    return headers
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("latin-1")
+
+
+def _content(request: httpx.Request) -> Any:
+    if isinstance(request.stream, httpx.ByteStream):
+        return request.content
+    assert isinstance(request.stream, httpx.SyncByteStream)
+    return request.stream
+
+
+def _response(answer: httpcore.Response, request: httpx.Request, body: bytes | HttpcoreBody) -> httpx.Response:
+    if isinstance(body, bytes):
+        return httpx.Response(
+            answer.status, headers=answer.headers, content=body, request=request, extensions=answer.extensions
+        )
+    return httpx.Response(
+        answer.status, headers=answer.headers, stream=body, request=request, extensions=answer.extensions
+    )

@@ -1,0 +1,144 @@
+"""Sockets for httpcore that keep a deadline: the time for a whole answer, not for each of its pieces.
+
+httpcore hands its timeouts through to the stream untouched, so what arrives here is a `Patience`, which is asked at
+every single operation. With plain numbers a server that sends a byte a second would hold a call for ever.
+"""
+
+import math
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpcore
+
+_LARGEST_WRITE = 65536
+
+
+class Patience:
+    """How long a socket may wait: until a moment of the monotonic clock, and `each` seconds for one operation."""
+
+    __slots__ = ("_clock", "each", "until", "write")
+
+    def __init__(self, until: float, write: float = math.inf, clock: Callable[[], float] = time.monotonic) -> None:
+        self.until = until
+        self.each = math.inf
+        self.write = write
+        self._clock = clock
+
+    def left(self, longest: float) -> float | None:
+        """Answer the seconds for one operation, None for no limit; raises TimeoutError when there are none."""
+        seconds = min(self.until - self._clock(), longest)
+        if seconds <= 0:
+            raise TimeoutError
+        return None if seconds == math.inf else seconds
+
+
+class PatientStream(httpcore.NetworkStream):
+    """A connected socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def read(self, max_bytes: int, timeout: Any = None) -> bytes:
+        """Read what there is; raises ReadTimeout, ReadError."""
+        try:
+            self._sock.settimeout(timeout.left(timeout.each))
+            return self._sock.recv(max_bytes)
+        except TimeoutError:
+            raise httpcore.ReadTimeout from None
+        except OSError as error:
+            raise httpcore.ReadError(type(error).__name__) from None
+
+    def write(self, buffer: bytes, timeout: Any = None) -> None:
+        """Write all of it; raises WriteTimeout, WriteError."""
+        view = memoryview(buffer)
+        try:
+            while view:
+                self._sock.settimeout(timeout.left(timeout.write))
+                view = view[self._sock.send(view[:_LARGEST_WRITE]) :]
+        except TimeoutError:
+            raise httpcore.WriteTimeout from None
+        except OSError as error:
+            raise httpcore.WriteError(type(error).__name__) from None
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: Any = None
+    ) -> "PatientStream":
+        """Answer the stream inside of TLS; raises ConnectTimeout, ConnectError."""
+        try:
+            self._sock.settimeout(timeout.left(math.inf))
+            return PatientStream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname))
+        except TimeoutError:
+            self._sock.close()
+            raise httpcore.ConnectTimeout from None
+        except OSError as error:
+            self._sock.close()
+            raise httpcore.ConnectError(_reason(error)) from None
+
+    def get_extra_info(self, info: str) -> Any:
+        """Answer what httpcore asks a stream."""
+        if info == "is_readable":
+            return _is_readable(self._sock)
+        if info == "ssl_object" and isinstance(self._sock, ssl.SSLSocket):
+            return self._sock
+        return None
+
+
+class PatientBackend(httpcore.NetworkBackend):
+    """Connects."""
+
+    def connect_tcp(  # noqa: PLR0917 - httpcore's interface
+        self,
+        host: str,
+        port: int,
+        timeout: Any = None,
+        local_address: str | None = None,  # noqa: ARG002 - httpcore's interface
+        socket_options: Iterable[Any] | None = None,  # noqa: ARG002 - as above
+    ) -> PatientStream:
+        """Answer a connected stream; raises ConnectTimeout, ConnectError."""
+        try:
+            return PatientStream(_connect(host, port, timeout))
+        except TimeoutError:
+            raise httpcore.ConnectTimeout from None
+        except OSError as error:
+            raise httpcore.ConnectError(_reason(error)) from None
+
+
+def _connect(host: str, port: int, patience: Patience) -> socket.socket:
+    """Connect to the first address that answers; all of them together have the time that there is."""
+    problem = OSError("the name has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(patience.left(math.inf))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except TimeoutError:
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            problem = error
+        else:
+            return sock
+    raise problem
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Say whether an idle connection has something to read, which can only be its end."""
+    if sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

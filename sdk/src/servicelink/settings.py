@@ -1,0 +1,161 @@
+"""What a client is made with: one table, checked once for all protocols and both worlds."""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from inspect import isasyncgenfunction
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from servicelink.calls.breaker import CircuitBreaker
+from servicelink.calls.call import AsyncInterceptor, Interceptor
+from servicelink.calls.limits import Pace, RateLimit
+from servicelink.calls.line import Line
+from servicelink.calls.options import CallOptions
+from servicelink.find import explicit_source, source_of
+from servicelink.measures import MetricsSink
+from servicelink_contract.rules import Protocol
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class ClientOptions(TypedDict, total=False):
+    """What `connect` takes beside a name; `Settings` says each."""
+
+    timeout: float | None
+    attempt_timeout: float | None
+    retries: int | None
+    rate_limit: RateLimit | None
+    breaker: CircuitBreaker | None
+    interceptors: Sequence[Interceptor | AsyncInterceptor]
+    metrics: MetricsSink | None
+    limits: "httpx.Limits | None"
+    write_timeout: float | None
+    ssl_context: ssl.SSLContext | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A client's settings, with what each means; raises ValueError for numbers that are none of theirs."""
+
+    timeout: float | None = field(
+        default=None,
+        metadata={
+            "meaning": "Seconds for a whole call, retries and body included; of a stream, until its headers and then "
+            "between two pieces. `math.inf` is no limit.",
+            "without": "the binding's, else 5",
+        },
+    )
+    attempt_timeout: float | None = field(
+        default=None,
+        metadata={
+            "meaning": "Seconds for one attempt. One that takes longer is tried again, where the call may be.",
+            "without": "no limit but `timeout`",
+        },
+    )
+    retries: int | None = field(
+        default=None,
+        metadata={
+            "meaning": "Further attempts of an idempotent call after 429, 502, 503, 504, a refused connection or an "
+            "`attempt_timeout`.",
+            "without": "the binding's, else 2",
+        },
+    )
+    rate_limit: RateLimit | None = field(
+        default=None,
+        metadata={
+            "meaning": "`RateLimit(calls, per)`: at most so many calls in so many seconds. Later ones wait their turn, "
+            "or raise `RateLimited` where that is after their time limit.",
+            "without": "no limit",
+        },
+    )
+    breaker: CircuitBreaker | None = field(
+        default=None,
+        metadata={
+            "meaning": "`CircuitBreaker(name, failures=…, open_for=…)` of your own.",
+            "without": "one for each link and process, with the binding's limits, else 5 failures and 30 s",
+        },
+    )
+    interceptors: Sequence[Interceptor | AsyncInterceptor] = field(
+        default=(), metadata={"meaning": "Who stands around every attempt, the first outermost.", "without": "nobody"}
+    )
+    metrics: MetricsSink | None = field(
+        default=None,
+        metadata={"meaning": "A `MetricsSink` that is told of every call.", "without": "only `servicelink.metrics()`"},
+    )
+    limits: "httpx.Limits | None" = field(
+        default=None,
+        metadata={
+            "meaning": "`httpx.Limits`: connections, those that are kept idle, and for how many seconds.",
+            "without": "100 connections, idle for 4 s",
+        },
+    )
+    write_timeout: float | None = field(
+        default=None,
+        metadata={
+            "meaning": "Seconds that a server may let a piece (64 KiB) of a body wait.",
+            "without": "no limit but `timeout`",
+        },
+    )
+    ssl_context: ssl.SSLContext | None = field(
+        default=None,
+        metadata={
+            "meaning": "How servers are checked over https, and what they are shown.",
+            "without": "by the binding's `ca.crt`, else by the system's roots; its `tls.crt`, as it changes",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.write_timeout is not None and not self.write_timeout > 0:
+            raise ValueError(f"write_timeout is {self.write_timeout!r}; it is a number of seconds above 0")
+
+    @property
+    def call_options(self) -> CallOptions:
+        """What holds for every call of the client; raises ValueError."""
+        return CallOptions(self.timeout, self.attempt_timeout, self.retries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a client calls: a name to be looked for, or what the application says of an address."""
+
+    service_name: str
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    shared_key: bool = False
+
+    def __post_init__(self) -> None:
+        if self.base_url is None and (self.api_key is not None or self.shared_key):
+            raise ValueError("api_key and shared_key go with an address: a link brings its own credential")
+
+
+def open_line(protocol: Protocol, address: Address, settings: Settings, *, asynchronous: bool) -> Line:
+    """Answer a client's way to its server; no I/O. Raises ValueError, TypeError, LinkNotFound."""
+    if not asynchronous and any(_is_async(one) for one in settings.interceptors):
+        raise TypeError("asynchronous interceptors need an asynchronous client")
+    if address.base_url is None:
+        source = source_of(address.service_name, protocol)
+    else:
+        source = explicit_source(
+            address.service_name, address.base_url, api_key=address.api_key, shared_key=address.shared_key
+        )
+    return Line(
+        protocol=protocol,
+        source=source,
+        interceptors=tuple(settings.interceptors),
+        pace=None if settings.rate_limit is None else Pace(settings.rate_limit),
+        breaker=settings.breaker,
+        sink=settings.metrics,
+    )
+
+
+def _is_async(interceptor: Any) -> bool:
+    return isasyncgenfunction(interceptor.intercept)
+
+
+def render_configuration() -> str:
+    """Render the table of settings for the documentation."""
+    rows = "\n".join(
+        f"| `{one.name}` | {one.metadata['meaning']} | {one.metadata['without']} |" for one in fields(Settings)
+    )
+    return f"| setting | meaning | without it |\n|---|---|---|\n{rows}\n"

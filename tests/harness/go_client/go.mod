@@ -1,0 +1,3 @@
+module servicelink.test/go_client
+
+go 1.24
