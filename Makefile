@@ -21,7 +21,7 @@ test: setup programs lint ## Build what is missing and pass the whole suite
 
 .PHONY: check
 check: lint helm ## The quick loop: format, lint, types, imports, unit, golden and contract tests
-	uv run --frozen pytest tests/contract tests/golden tests/unit
+	uv run --frozen pytest --numprocesses=2 --dist=loadfile -m 'not traffic' tests/contract tests/golden tests/unit
 
 .PHONY: lint
 lint: uv ## Format, lint, types, imports

@@ -126,7 +126,7 @@ class Address:
 
     def __post_init__(self) -> None:
         if self.base_url is None and (self.api_key is not None or self.shared_key):
-            raise ValueError("api_key and shared_key go with an address: a link brings its own credential")
+            raise ValueError("api_key and shared_key go with base_url (gRPC: address); a link brings its own")
 
 
 def open_line(protocol: Protocol, address: Address, settings: Settings, *, asynchronous: bool) -> Line:

@@ -22,6 +22,8 @@ from servicelink_contract.paths import parse_pattern
 from servicelink_contract.rules import RestRule
 from servicelink_contract.verifier import Verifier, render_verifier
 
+pytestmark = pytest.mark.traffic
+
 HEADERS = [(b"x-service-auth", KEY.text.encode())]
 
 

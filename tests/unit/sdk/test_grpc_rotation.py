@@ -21,6 +21,8 @@ import servicelink
 from servicelink.verify import Code
 from servicelink_contract.key import ApiKey
 
+pytestmark = pytest.mark.traffic
+
 IDENTITY = "spiffe://cluster.local/ns/shop/link/web"
 # Rotations that a stream sees before it ends and another one begins.
 STREAM = 10

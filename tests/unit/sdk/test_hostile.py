@@ -43,6 +43,8 @@ from sdk_serving import serving_process
 
 from servicelink_contract.key import ApiKey, render_key
 
+pytestmark = pytest.mark.traffic
+
 FOLDER = Path(__file__).with_name("hostile")
 GROUPS = ("credentials", "paths", "methods", "graphql")
 REQUESTS = {group: yaml.safe_load((FOLDER / f"{group}.yaml").read_text()) for group in GROUPS}
@@ -278,6 +280,11 @@ def is_dropped(case: dict[str, Any], answer: RawAnswer | None) -> bool:
     return bool(named) and not named & set(json.loads(answer.body)["headers"])
 
 
+def is_hung_up_on(case: dict[str, Any], answer: RawAnswer | None) -> bool:
+    """Say whether the server hung up while the rest of a large body was on its way, which may overtake its answer."""
+    return answer is None and "10485760" in case.get("body", "")
+
+
 @pytest.mark.parametrize(("name", "app"), [("gunicorn", "flask_app"), ("waitress", "flask_app")])
 async def test_each_is_refused_by_a_wsgi_server(tmp_path: Path, name: str, app: str) -> None:
     """Its server may refuse first, by rules of its own, or drop names with underscores; but nothing passes."""
@@ -287,7 +294,8 @@ async def test_each_is_refused_by_a_wsgi_server(tmp_path: Path, name: str, app: 
         for case in [case for group in GROUPS for case in REQUESTS[group]]:
             answer, _ = await tried(address, render(case, 0))
             code = refusal_of(answer)
-            if code not in {*codes_of(case), *SERVERS_OWN} and not is_dropped(case, answer):
+            refused = code in {*codes_of(case), *SERVERS_OWN} or is_dropped(case, answer)
+            if not refused and not is_hung_up_on(case, answer):
                 passed.append((case["say"], code))
         after = [(await tried(address, render(case, 0)))[0] for case in (ORDINARY, ORDINARY_QUERY)]
 

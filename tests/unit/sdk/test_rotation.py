@@ -38,7 +38,7 @@ from servicelink.tls import client_context
 from servicelink.verify import SharedKeys
 from servicelink_contract.rules import Protocol
 
-pytestmark = [pytest.mark.proof, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.proof, pytest.mark.traffic, pytest.mark.timeout(0)]
 # Seconds after which everybody who makes or serves a call has seen a change.
 SEEN = CHECK_EVERY + 0.02
 

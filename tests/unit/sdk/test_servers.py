@@ -10,6 +10,8 @@ import pytest
 from sdk_servers import KEY, VERIFIER, make_key, with_keys, write_verifier
 from sdk_serving import APPS, command_of, free_port, serving_process
 
+pytestmark = pytest.mark.traffic
+
 NEW = make_key(11)
 
 

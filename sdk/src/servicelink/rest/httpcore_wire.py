@@ -7,6 +7,7 @@ import math
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,14 @@ _PORT = 80
 Tls = Callable[[Binding], ssl.SSLContext | None]
 
 
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """A pool, and how many calls are under way in it."""
+
+    pool: httpcore.ConnectionPool
+    calls: int = 0
+
+
 class HttpcoreWire:
     """One pool of connections per process and TLS context, opened on first use."""
 
@@ -37,7 +46,7 @@ class HttpcoreWire:
         self._wall = wall
         self._lock = forks.Lock()
         self._generation = forks.generation()
-        self._pools: dict[ssl.SSLContext | None, httpcore.ConnectionPool] = {}
+        self._pools: dict[ssl.SSLContext | None, _Shared] = {}
 
     def send(self, send: Send) -> Outcome:
         """Make one attempt; a unary answer is read whole."""
@@ -46,14 +55,14 @@ class HttpcoreWire:
         require_own_origin(send.binding, call)
         started = time.monotonic()
         patience = Patience(started + send.limit, self._pool.write_timeout)
-        pool, streams = self._open(self._tls(send.binding)), False
+        shared, streams = self._open(self._tls(send.binding)), False
         try:
-            answer = self._begin(send, request, patience, pool)
+            answer = self._begin(send, request, patience, shared.pool)
             if call.streamed and not _is_short_error(answer):
                 # Until headers, then idle time.
                 patience.until, patience.each = math.inf, send.idle
                 response, streams = (
-                    _response(answer, request, HttpcoreBody(answer, call, partial(self._end, pool))),
+                    _response(answer, request, HttpcoreBody(answer, call, partial(self._end, shared))),
                     True,
                 )
             else:
@@ -71,7 +80,7 @@ class HttpcoreWire:
             return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
         finally:
             if not streams:
-                self._end(pool)
+                self._end(shared)
 
     def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""
@@ -82,8 +91,8 @@ class HttpcoreWire:
         with self._lock:
             pools, self._pools = self._pools, {}
         if self._generation == forks.generation():
-            for pool in pools.values():
-                pool.close()
+            for shared in pools.values():
+                shared.pool.close()
 
     def _begin(
         self, send: Send, request: httpx.Request, patience: Patience, pool: httpcore.ConnectionPool
@@ -105,25 +114,30 @@ class HttpcoreWire:
         )
         return pool.handle_request(outgoing)
 
-    def _open(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
-        if self._generation == forks.generation():
-            pool = self._pools.get(tls)
-            if pool is not None:
-                return pool
+    def _open(self, tls: ssl.SSLContext | None) -> _Shared:
+        """Answer the pool for a context, counting a call in it; an earlier context's goes once it is not used."""
         with self._lock:
             if self._generation != forks.generation():
                 # The parent's connections are neither used nor closed here.
                 self._generation, self._pools = forks.generation(), {}
-            if tls not in self._pools:
-                earlier, self._pools = self._pools, {tls: self._make(tls)}
-                for pool in earlier.values():
-                    _close_if_idle(pool)
-            return self._pools[tls]
+            shared = self._pools.get(tls)
+            idle = []
+            if shared is None:
+                idle = [one for one in self._pools.values() if not one.calls]
+                shared = _Shared(self._make(tls))
+                self._pools = {tls: shared}
+            shared.calls += 1
+        for one in idle:
+            one.pool.close()
+        return shared
 
-    def _end(self, pool: httpcore.ConnectionPool) -> None:
-        """Close the connections of an earlier context once nothing is under way in them."""
-        if pool not in self._pools.values():
-            _close_if_idle(pool)
+    def _end(self, shared: _Shared) -> None:
+        """Count a call out; the last one closes the connections of an earlier context."""
+        with self._lock:
+            shared.calls -= 1
+            is_over = not shared.calls and shared not in self._pools.values()
+        if is_over:
+            shared.pool.close()
 
     def _make(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
         idle = self._pool.idle
@@ -142,7 +156,7 @@ class HttpcoreBody(httpx.SyncByteStream):
     def __init__(self, answer: httpcore.Response, call: Call, end: Callable[[], None]) -> None:
         self.ending = Ending(call)
         self._answer = answer
-        self._end = end
+        self._end: Callable[[], None] | None = end
 
     def __iter__(self) -> Iterator[bytes]:
         assert not isinstance(self._answer.stream, bytes)
@@ -157,12 +171,9 @@ class HttpcoreBody(httpx.SyncByteStream):
     def close(self) -> None:
         """Give the connection back, or close it where the answer was not read to its end."""
         self._answer.close()
-        self._end()
-
-
-def _close_if_idle(pool: httpcore.ConnectionPool) -> None:
-    if all(connection.is_idle() or connection.is_closed() for connection in pool.connections):
-        pool.close()
+        end, self._end = self._end, None
+        if end is not None:
+            end()
 
 
 def _read(answer: httpcore.Response) -> bytes:
