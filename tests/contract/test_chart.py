@@ -15,7 +15,7 @@ from charts import CHART, ROOT, Helm, only
 from servicelink_contract.binding import BindingKey
 from servicelink_core import conflicts
 from servicelink_core.api.names import Suffix
-from servicelink_operator.cluster.preflight import GUARDS
+from servicelink_operator.cluster.guards import GUARDS
 from servicelink_operator.settings import Settings, parse_settings
 
 SOURCES = sorted((ROOT / "crds").glob("*.yaml"))
