@@ -169,7 +169,7 @@ def volume(source: Body, name: str = "slk-more") -> Attack:
 
     def add(body: Body) -> None:
         enter(body, f"volume||{name}")
-        pod_of(body)["volumes"].append({"name": name, **source})
+        pod_of(body).setdefault("volumes", []).append({"name": name, **source})
 
     return add
 
@@ -183,7 +183,7 @@ def mount(path: str, **other: Any) -> Attack:
 
     def add(body: Body) -> None:
         enter(body, f"mount|app|{path}")
-        app_of(body)["volumeMounts"].append({**OF_THE_LINK, "mountPath": path, **other})
+        app_of(body).setdefault("volumeMounts", []).append({**OF_THE_LINK, "mountPath": path, **other})
 
     return add
 
@@ -294,6 +294,23 @@ def test_a_container_s_own_folder_of_bindings_is_mounted_into(shop: "Shop", writ
 
     mounts = {one["mountPath"] for one in shop.pod_spec("checkout")["containers"][0]["volumeMounts"]}
     assert f"/app/bindings/{LINK}" in mounts
+
+
+def test_the_operator_mounts_nothing_over_a_system_s_folder(shop: "Shop", write: "Writer", product: "Product") -> None:
+    """Not even where a container calls the folder above it its folder of bindings."""
+    outcomes = {}
+    for root in ("/srv", "/usr", "/etc"):
+        variable = f"{{name: SERVICE_BINDING_ROOT, value: {root}}}"
+        shop.apply(write.workload(root[1:], container=f"name: app, env: [{variable}]"))
+        before = shop.read("deployment", root[1:])
+        after = json.loads(json.dumps(before))
+        after["metadata"]["annotations"][INJECTED] = json.dumps({"parts": {f"link/{LINK}": {"a": {}}}})
+        for add in (volume({"secret": KEYS_OF_ANOTHER}), mount(f"{root}/bin", name="slk-more")):
+            add(after)
+        outcomes[root] = attempt(product, shop, before, after)
+
+    assert "patched" in outcomes.pop("/srv")
+    assert outcomes == {"/usr": POLICY, "/etc": POLICY}
 
 
 def test_the_operator_can_do_nothing_else_to_a_cron_job(shop: "Shop", write: "Writer", product: "Product") -> None:
