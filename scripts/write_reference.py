@@ -1,5 +1,7 @@
 """Write what is generated: reference pages, from code; the chart's CRDs, table of values, and manifest for kubectl.
 
+And what the operator compares its guards with, from the chart.
+
 Usage: write_reference.py [FOLDER]    where to write it, the repository unless given
 """
 
@@ -9,11 +11,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from devcluster.build import Programs
 from devcluster.progress import Progress
 from servicelink.protocols import render_tree
 from servicelink.settings import render_configuration
 from servicelink_core.api.reasons import render_reference
+from servicelink_operator.cluster.guards import OPERATOR, describe_policy
+from servicelink_operator.cluster.kinds import ADMISSION_POLICY
 from values_table import render_values
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +57,9 @@ def render_all() -> Iterator[tuple[str, str]]:
     for definition in sorted((ROOT / "crds").glob("*.yaml")):
         yield f"charts/servicelink/files/crds/{definition.name}", render_chart_crd(definition.read_text())
     yield "charts/servicelink/README.md", render_chart_page((CHART / "README.md").read_text())
-    yield "charts/install.yaml", MANIFEST + observe_rendered()
+    rendered = observe_rendered()
+    yield "charts/install.yaml", MANIFEST + rendered
+    yield "operator/src/servicelink_operator/cluster/guards.json", render_guards(rendered)
 
 
 def render_chart_crd(source: str) -> str:
@@ -73,6 +81,17 @@ def render_chart_page(page: str) -> str:
     schema = json.loads((CHART / "values.schema.json").read_text())
     table = render_values((CHART / "values.yaml").read_text(), schema)
     return f"{by_hand}{VALUES}\nGenerated from values.yaml and values.schema.json by `make reference`.\n\n{table}"
+
+
+def render_guards(manifest: str) -> str:
+    """Answer what the chart's guards decide by, as the operator compares it with what stands."""
+    policies = {
+        one["metadata"]["name"].removeprefix("servicelink-guard-"): describe_policy(one["spec"])
+        for one in yaml.safe_load_all(manifest)
+        if one["kind"] == ADMISSION_POLICY.kind
+    }
+    text = json.dumps(policies, indent=1, ensure_ascii=False)
+    return text.replace(f"system:serviceaccount:{NAMESPACE}:servicelink", OPERATOR) + "\n"
 
 
 def observe_rendered() -> str:

@@ -19,8 +19,9 @@ import yaml
 from devcluster.testing import Client, CommandFailedError
 from servicelink_operator.cluster.api import Api, Object, PatchType
 from servicelink_operator.cluster.errors import ApiError, ForbiddenError, NotFoundError
+from servicelink_operator.cluster.guards import Guarded, observe_guards, observe_username
 from servicelink_operator.cluster.kinds import CONFIG_MAP, SECRET, Kind
-from servicelink_operator.cluster.preflight import observe_crds, observe_guards, observe_rights
+from servicelink_operator.cluster.preflight import observe_crds, observe_rights
 from servicelink_operator.cluster.secrets import FOREIGN, read_secret
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +160,9 @@ async def refused(call: Awaitable[object]) -> ApiError:
 async def test_the_chart_grants_every_right_that_the_operator_asks_for(shop: Shop) -> None:
     assert await observe_rights(shop.operator, shop.installed.namespace) == ()
     assert await observe_crds(shop.operator) is None
-    assert await observe_guards(shop.operator, shop.installed.release) is None
+    scope = frozenset({shop.name, shop.installed.doomed})
+    guarded = Guarded(shop.installed.release, await observe_username(shop.operator), scope)
+    assert await observe_guards(shop.operator, guarded) is None
 
 
 async def test_no_secret_is_got_listed_or_watched(shop: Shop) -> None:

@@ -13,8 +13,9 @@ import yaml
 from charts import CHART, ROOT, Helm, only
 
 from servicelink_contract.binding import BindingKey
-from servicelink_core.conflicts import RESERVED_VARIABLES
-from servicelink_operator.cluster.preflight import GUARDS
+from servicelink_core import conflicts
+from servicelink_core.api.names import Suffix
+from servicelink_operator.cluster.guards import GUARDS
 from servicelink_operator.settings import Settings, parse_settings
 
 SOURCES = sorted((ROOT / "crds").glob("*.yaml"))
@@ -62,9 +63,24 @@ def defined(name: str) -> str:
     return found[1]
 
 
-def test_the_guard_of_workloads_knows_the_binding_and_the_variables_that_no_link_may_set() -> None:
+def test_the_guard_of_workloads_knows_the_binding() -> None:
+    link = yaml.safe_load((ROOT / "crds" / "servicelink.dev_servicelinks.yaml").read_text())
+    fields = link["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    variable = fields["binding"]["properties"]["env"]["items"]["properties"]
+
     assert json.loads(defined("bindingKeys")) == [str(key) for key in BindingKey if key is not BindingKey.CANDIDATE]
-    assert defined("reservedVariables") == RESERVED_VARIABLES.pattern
+    assert json.loads(defined("variableKeys")) == variable["key"]["enum"]
+    assert f"^{defined('variables')}$" == variable["name"]["pattern"]
+
+
+def test_the_guard_of_workloads_admits_the_variables_and_places_that_the_operator_does() -> None:
+    assert defined("variables") == conflicts.VARIABLE.pattern
+    assert defined("reservedVariables") == conflicts.RESERVED_VARIABLES.pattern
+    assert json.loads(defined("ownVariables")) == conflicts.OWN_VARIABLES
+    assert defined("suffixes").split("|") == [str(suffix) for suffix in Suffix if suffix is not Suffix.API_KEY]
+    assert defined("ownPaths") == conflicts.OWN_PATHS.pattern
+    assert defined("bindingPaths") == conflicts.BINDING_PATHS.pattern
+    assert defined("reservedFolders") == conflicts.RESERVED_FOLDERS.pattern
 
 
 def test_readiness_asks_for_every_guard_of_the_chart() -> None:

@@ -41,7 +41,36 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 ["type", "provider", "protocol", "uri", "host", "port", "api-key", "api-key-id", "header", "tls.crt", "tls.key", "ca.crt", "private-key", "certificates", "link.json"]
 {{- end -}}
 
-{{/* Variables that no link may set (servicelink_core.conflicts). */}}
+{{/* CEL: those of them that are not secret, which may be variables (spec.binding.env). */}}
+{{- define "servicelink.variableKeys" -}}
+["type", "provider", "protocol", "uri", "host", "port", "api-key-id", "header"]
+{{- end -}}
+
+{{/* How variables may be named, and how not (servicelink_core.conflicts). */}}
+{{- define "servicelink.variables" -}}
+[A-Z_][A-Z0-9_]*
+{{- end -}}
 {{- define "servicelink.reservedVariables" -}}
-PATH|HOME|SHELL|IFS|ENV|BASH_ENV|USER|HOSTNAME|TMPDIR|LD_.*|DYLD_.*|.*_PROXY|KUBERNETES_.*|AWS_.*|AZURE_.*|GOOGLE_.*|PYTHON.*|NODE_.*|NPM_.*|JAVA_.*|_JAVA_.*|JDK_.*|CLASSPATH|PERL.*|RUBY.*|GEM_.*|GODEBUG|GOTRACEBACK|DOTNET_.*|COMPLUS_.*|MALLOC_.*|GLIBC_.*|SSL_.*|OPENSSL_.*|CURL_.*|REQUESTS_CA_BUNDLE|GIT_.*|SERVICELINK_.*|SERVICE_BINDING_ROOT
+SHELL|IFS|ENV|USER|HOSTNAME|BASH_.*|PS[0-9]|LD_.*|DYLD_.*|KUBERNETES_.*|AWS_.*|AZURE_.*|GOOGLE_.*|PYTHON.*|PIP_.*|NODE_.*|NPM_.*|BUN_.*|DENO_.*|JAVA_.*|_JAVA_.*|JDK_.*|GRADLE_.*|PERL.*|RUBY.*|GEM_.*|BUNDLE_.*|GO(DEBUG|TRACEBACK|GC)|DOTNET_.*|COMPLUS_.*|COR_.*|CORECLR_.*|ASPNETCORE_.*|MONO_.*|LUA_.*|ERL_.*|R_(PROFILE|ENVIRON)_.*|JULIA_.*|MALLOC_.*|GLIBC_.*|SSL_.*|OPENSSL_.*|CURL_.*|REQUESTS_CA_BUNDLE|GIT_.*|XDG_.*|SERVICELINK_.*|SERVICE_BINDING_ROOT|.*(_PROXY|PATH|HOME|DIR|DIRS|LIB|LIBS|PRELOAD|OPTS|OPTIONS|ARGS|FLAGS|PARAM|PARAMS|INIT|RC|PROFILE|PROFILER|ENVIRON|COMMAND|SCRIPT|STARTUP|MODULE|MODULES|PLUGIN|PLUGINS|WRAPPER|EDITOR|PAGER)
+{{- end -}}
+
+{{/* CEL: what the operator sets for a whole workload. */}}
+{{- define "servicelink.ownVariables" -}}
+{"SERVICE_BINDING_ROOT": "/bindings", "SERVICELINK_VERIFIER_DIR": "/etc/servicelink/verifier"}
+{{- end -}}
+
+{{/* How the names of variables with a plain value end (servicelink_core.api.names). */}}
+{{- define "servicelink.suffixes" -}}
+_URL|_ADDRESS|_API_KEY_FILE
+{{- end -}}
+
+{{/* Where something may be mounted, and where not (servicelink_core.conflicts). */}}
+{{- define "servicelink.ownPaths" -}}
+/etc/servicelink/(verifier|tls)/[a-z0-9][a-z0-9.-]*|/var/run/servicelink
+{{- end -}}
+{{- define "servicelink.bindingPaths" -}}
+(/[.]*[A-Za-z0-9_-][A-Za-z0-9._-]*)+/[a-z0-9][a-z0-9.-]*
+{{- end -}}
+{{- define "servicelink.reservedFolders" -}}
+/(bin|boot|dev|lib|lib32|lib64|libx32|proc|sbin|sys|usr|(var/)?run/(secrets|servicelink)|etc/servicelink)(/.*)?|/etc(/[^/]*)?
 {{- end -}}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from servicelink_core.api.links import Delivery, Inject, Link
+from servicelink_core.api.names import Suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,8 @@ class Collision:
 
 def variables_of(link: Link) -> tuple[str, ...]:
     """Answer the names of the variables that a link sets in its client."""
-    prefix = link.binding.prefix
-    own = [f"{prefix}_URL", f"{prefix}_ADDRESS", f"{prefix}_API_KEY_FILE"]
-    if link.binding.delivery is Delivery.ENV:
-        own.append(f"{prefix}_API_KEY")
+    prefix, is_env = link.binding.prefix, link.binding.delivery is Delivery.ENV
+    own = [prefix + suffix for suffix in Suffix if suffix is not Suffix.API_KEY or is_env]
     return (*own, *(extra.name for extra in link.binding.extra))
 
 

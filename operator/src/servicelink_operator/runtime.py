@@ -16,9 +16,10 @@ from servicelink_core.link import Limits
 from servicelink_operator import telemetry
 from servicelink_operator.cluster.api import Api
 from servicelink_operator.cluster.errors import ApiError
+from servicelink_operator.cluster.guards import Guarded, observe_guards, observe_username
 from servicelink_operator.cluster.installation import Installation
 from servicelink_operator.cluster.lease import LeaderElection
-from servicelink_operator.cluster.preflight import observe_crds, observe_guards, observe_rights
+from servicelink_operator.cluster.preflight import observe_crds, observe_rights
 from servicelink_operator.cluster.secrets import ReadBudget
 from servicelink_operator.http import HealthServer, Readiness
 from servicelink_operator.reconcile.bells import Bells
@@ -55,6 +56,7 @@ class Operator:
         self._settings = settings
         self._api = api
         self._readiness = Readiness()
+        self._username = ""
         self._beat = time.monotonic()
         self._health = HealthServer(self._readiness, lambda: time.monotonic() - self._beat < _STUCK_SECONDS)
         self._queue = WorkQueue()
@@ -146,13 +148,19 @@ class Operator:
             if missing != "":
                 missing = await _ask_rights(self._api, self._settings)
                 self._readiness.set("rights", ok=not missing, message=missing)
-            problem = await _ask(observe_guards(self._api, self._settings.guards_prefix))
+            problem = await _ask(self._observe_guards())
             if problem is not None and not self._settings.require_guards:
                 self._readiness.set("guards", ok=True, message=f"not required; {problem}")
             else:
                 self._readiness.set("guards", ok=problem is None, message=problem or "")
             good = problem is None and not missing
             await asyncio.sleep(_CHECK_SECONDS if good else _RETRY_SECONDS)
+
+    async def _observe_guards(self) -> str | None:
+        self._username = self._username or await observe_username(self._api)
+        return await observe_guards(
+            self._api, Guarded(self._settings.guards_prefix, self._username, self._settings.scope)
+        )
 
     def _tell_held(self) -> None:
         """Say how many entries the brake holds: no reason not to be ready, but one to look."""

@@ -10,31 +10,13 @@ import yaml
 from devcluster.testing import Client, wait_until
 from servicelink_operator.cluster.api import Api
 from servicelink_operator.cluster.preflight import (
-    GUARDS,
     find_crd_problem,
     observe_crds,
-    observe_guards,
     observe_rights,
     wants_rights,
 )
 
 CRDS = Path(__file__).parents[3] / "crds"
-GUARD = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: {{name: {name}}}
-spec:
-  failurePolicy: {failure}
-  matchConstraints:
-    namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: nowhere}}}}
-    resourceRules: [{{apiGroups: [""], apiVersions: [v1], operations: [UPDATE], resources: [secrets]}}]
-  validations: [{{expression: "true"}}]
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: {{name: {name}}}
-spec: {{policyName: {name}, validationActions: [{action}]}}
-"""
 
 
 @pytest.fixture
@@ -42,22 +24,6 @@ def crds(cluster: Client) -> None:
     cluster.kubectl("apply", "--server-side", f"--filename={CRDS}")
     cluster.kubectl("wait", f"--filename={CRDS}", "--for=condition=Established", "--timeout=30s")
     wait_until(lambda: "ServiceLink" in cluster.kubectl("get", "--raw", "/openapi/v3/apis/servicelink.dev/v1alpha1"))
-
-
-@pytest.fixture
-def guards(cluster: Client, namespace: str, api: Api) -> Iterator[Callable[..., Api]]:
-    """`guards(failure, action)` installs all policies, the one about links so, and answers the client to look with."""
-    names = {what: f"{namespace}-guard-{what}" for what in GUARDS}
-
-    def install(failure: str, action: str) -> Api:
-        chosen = dict.fromkeys(GUARDS, ("Fail", "Deny")) | {"links": (failure, action)}
-        for what, name in names.items():
-            cluster.apply(GUARD.format(name=name, failure=chosen[what][0], action=chosen[what][1]))
-        return api
-
-    yield install
-    kinds = "validatingadmissionpolicy,validatingadmissionpolicybinding"
-    cluster.kubectl("delete", kinds, *names.values(), "--ignore-not-found")
 
 
 async def test_the_crds_of_this_release_are_accepted(crds: None, api: Api) -> None:
@@ -140,27 +106,3 @@ async def test_one_missing_right_is_named(
     cluster.kubectl("delete", "clusterrole,clusterrolebinding", namespace)
 
     assert missing == ("patch cronjobs.batch",)
-
-
-async def test_guards_that_deny_are_accepted(guards: Callable[..., Api], namespace: str) -> None:
-    api = guards("Fail", "Deny")
-
-    assert await observe_guards(api, namespace) is None
-
-
-@pytest.mark.parametrize(("failure", "action"), [("Ignore", "Deny"), ("Fail", "Audit")])
-async def test_a_guard_that_does_not_hold_is_said(
-    failure: str, action: str, guards: Callable[..., Api], namespace: str
-) -> None:
-    api = guards(failure, action)
-
-    problem = str(await observe_guards(api, namespace))
-    assert problem.startswith("GuardMissing")
-    assert f"{namespace}-guard-links" in problem
-
-
-async def test_a_missing_guard_is_named(api: Api, namespace: str) -> None:
-    problem = str(await observe_guards(api, namespace))
-
-    assert "GuardMissing" in problem
-    assert f"{namespace}-guard-secrets" in problem

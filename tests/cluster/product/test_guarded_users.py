@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcluster.testing import Client, CommandFailedError
+from devcluster.testing import Client, CommandFailedError, wait_until
 
 if TYPE_CHECKING:
     from installation import Product
@@ -100,6 +100,43 @@ def test_a_link_that_injects_nothing_needs_no_such_right(shop: "Shop", write: "W
     assert "servicelink-guard-links" in apply(stranger, shop, write.link())
 
 
+def test_a_link_that_injects_is_not_taken_out_by_who_may_not_patch_its_client(
+    shop: "Shop", write: "Writer", join: Join
+) -> None:
+    """Neither without its binding, nor by what this release does not do yet."""
+    stranger, owner = join(OURS), join(OURS, MAY_PATCH_CHECKOUT)
+    shop.apply(write.workload(), write.service())
+    assert apply(owner, shop, write.link()) == ""
+    shop.settle(LINK)
+    before = shop.pod_spec("checkout")
+
+    for inject in ("None", "Admission"):
+        refused = apply(stranger, shop, write.link(more=f"binding: {{inject: {inject}}}"))
+        assert "servicelink-guard-links" in refused
+        assert "must be allowed to patch deployments.apps/checkout" in refused
+        assert "set spec.binding.inject to None" not in refused
+    assert shop.pod_spec("checkout") == before
+    assert apply(owner, shop, write.link(more="binding: {inject: None}")) == ""
+    wait_until(lambda: "volumes" not in shop.pod_spec("checkout"))
+
+
+def test_a_link_that_injects_nothing_may_change_without_that_right(shop: "Shop", write: "Writer", join: Join) -> None:
+    stranger = join(OURS)
+
+    assert apply(stranger, shop, write.link(more="binding: {inject: None}")) == ""
+    assert apply(stranger, shop, write.link(more="binding: {inject: None, envPrefix: PATHS}")) == ""
+
+
+def test_a_link_is_deleted_by_who_may_delete_it(shop: "Shop", write: "Writer", join: Join) -> None:
+    """The right to patch its client is not asked for, or no namespace could be deleted."""
+    shop.apply(write.workload(), write.service(), write.link())
+    shop.settle(LINK)
+
+    join(OURS).kubectl("delete", f"--namespace={shop.namespace}", "slink", LINK)
+
+    wait_until(lambda: "volumes" not in shop.pod_spec("checkout"))
+
+
 def test_a_link_may_be_labelled_without_that_right(shop: "Shop", write: "Writer", join: Join) -> None:
     shop.apply(write.workload(), write.service(), write.link())
     stranger = join(OURS)
@@ -121,6 +158,21 @@ def test_a_policy_needs_the_right_to_patch_what_it_injects(shop: "Shop", write: 
     assert apply(stranger, shop, write.policy(more="verifier: {inject: None}")) == ""
     assert "servicelink-guard-policies" in apply(stranger, shop, write.policy())
     assert apply(owner, shop, write.policy()) == ""
+    refused = apply(stranger, shop, write.policy(more="verifier: {inject: None}"))
+    assert "servicelink-guard-policies" in refused
+    assert "set spec.verifier.inject to None" not in refused
+    assert apply(owner, shop, write.policy(more="verifier: {inject: None}")) == ""
+    assert apply(stranger, shop, write.policy("Enforce", more="verifier: {inject: None}")) == ""
+
+
+def test_a_policy_that_decides_over_another_takes_its_verifier_out(shop: "Shop", write: "Writer", join: Join) -> None:
+    """A known limit: the guard of one policy cannot look the other one up."""
+    shop.apply(write.workload("notification"), write.service(), write.policy(services="'*'"))
+    wait_until(lambda: "volumes" in shop.pod_spec("notification"))
+
+    assert apply(join(OURS), shop, write.policy(more="verifier: {inject: None}", name="nearer")) == ""
+
+    wait_until(lambda: "volumes" not in shop.pod_spec("notification"))
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "CronJob"])

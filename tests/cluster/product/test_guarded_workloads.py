@@ -4,7 +4,7 @@ Each attack is tried as the operator, by kubectl with its token, on a workload t
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +20,7 @@ LINK = "checkout-to-notification"
 POLICY = "servicelink-guard-workloads"
 INJECTED = "servicelink.dev/injected"
 Body = dict[str, Any]
+Attack = Callable[[Body], None]
 
 CHECKOUT = """
 apiVersion: apps/v1
@@ -140,59 +141,105 @@ def drop_own_volume(body: Body) -> None:
 
 
 def add_variable_without_entering_it(body: Body) -> None:
-    app_of(body)["env"].append({"name": "MORE", "value": "x"})
+    app_of(body)["env"].append({"name": "MORE_URL", "value": "x"})
 
 
-def add_reserved_variable(body: Body) -> None:
-    enter(body, "env|app|PythonPath")
-    app_of(body)["env"].append({"name": "PythonPath", "value": "x"})
+def move_the_folder_of_bindings(body: Body) -> None:
+    (root,) = [one for one in app_of(body)["env"] if one["name"] == "SERVICE_BINDING_ROOT"]
+    root["value"] = "/app"
 
 
-def add_variable_of_foreign_key(body: Body) -> None:
-    enter(body, "env|app|MORE")
-    source = {"secretKeyRef": {"name": "other", "key": "password"}}
-    app_of(body)["env"].append({"name": "MORE", "valueFrom": source})
-
-
-def volume(source: Body, name: str = "slk-more") -> Callable[[Body], None]:
-    """Answer an attack that adds a volume and enters it."""
+def variable(name: str, source: Body) -> Attack:
+    """Answer an attack that adds a variable and enters it."""
 
     def add(body: Body) -> None:
-        enter(body, f"volume||{name}")
-        pod_of(body)["volumes"].append({"name": name, **source})
+        enter(body, f"env|app|{name}")
+        app_of(body)["env"].append({"name": name, **source})
 
     return add
 
 
-def add_mount_of_own_volume(body: Body) -> None:
-    enter(body, "mount|app|/more")
-    app_of(body)["volumeMounts"].append({"name": "own", "mountPath": "/more", "readOnly": True})
+def reference(key: str, **more: bool) -> Body:
+    """Answer where a variable's value is: at a key of a Secret."""
+    return {"valueFrom": {"secretKeyRef": {"name": "other", "key": key, **more}}}
 
 
-def add_mount_of_one_file(body: Body) -> None:
-    enter(body, "mount|app|/app/main.py")
-    mount = {"name": f"slk-link-{LINK}", "mountPath": "/app/main.py", "subPath": "uri", "readOnly": True}
-    app_of(body)["volumeMounts"].append(mount)
+def volume(source: Body, name: str = "slk-more") -> Attack:
+    """Answer an attack that adds a volume and enters it."""
+
+    def add(body: Body) -> None:
+        enter(body, f"volume||{name}")
+        pod_of(body).setdefault("volumes", []).append({"name": name, **source})
+
+    return add
 
 
+def add_volume_without_entering_it(body: Body) -> None:
+    pod_of(body)["volumes"].append({"name": "slk-more", "secret": KEYS_OF_ANOTHER})
+
+
+def mount(path: str, **other: Any) -> Attack:
+    """Answer an attack that mounts the link's volume there, too, and enters that."""
+
+    def add(body: Body) -> None:
+        enter(body, f"mount|app|{path}")
+        app_of(body).setdefault("volumeMounts", []).append({**OF_THE_LINK, "mountPath": path, **other})
+
+    return add
+
+
+def add_mount_without_entering_it(body: Body) -> None:
+    app_of(body)["volumeMounts"].append({**OF_THE_LINK, "mountPath": "/bindings/more"})
+
+
+def added(names: Iterable[str], attack: Callable[[str], Attack]) -> dict[str, Attack]:
+    """Answer an attack for each of some names."""
+    return {f"add {name}": attack(name) for name in names}
+
+
+# What each attack is but for one thing, so that nothing else refuses it.
+KEYS_OF_ANOTHER = {"secretName": "other", "optional": True, "items": [{"key": "uri", "path": "uri"}]}
+OF_THE_LINK = {"name": f"slk-link-{LINK}", "readOnly": True}
+RUN_BY = (
+    *("PATH", "LD_PRELOAD", "HTTPS_PROXY", "PYTHONPATH", "BASH_FUNC_echo%%", "http_proxy", "PROMPT_COMMAND", "PS4"),
+    *("SHELLOPTS", "LUA_INIT", "ERL_FLAGS", "GCONV_PATH", "CORECLR_PROFILER_PATH", "PHP_INI_SCAN_DIR", "R_PROFILE"),
+    *("GUNICORN_CMD_ARGS", "MAVEN_OPTS"),
+)
+PLACES = (
+    *("/usr/bin", "/etc", "/etc/ssl", "/app", "/app/bindings", "/var/run/secrets/kubernetes.io/serviceaccount"),
+    *("/bindings", "/bindings/a/b", "/bindings/../usr", "/bindings/..", "/etc/servicelink/verifier/..", "/more"),
+)
 ATTACKS = {
     attack.__name__: attack
     for attack in (
         *(set_image, set_command, drop_command, set_first_image, add_container, run_as_root, take_service_account),
         *(take_host_network, scale, label_pods, label, annotate, change_own_variable, change_own_variable_and_enter_it),
         *(enter_own_variable, enter_what_is_not_there, drop_own_volume, add_variable_without_entering_it),
-        *(add_reserved_variable, add_variable_of_foreign_key, add_mount_of_own_volume, add_mount_of_one_file),
+        *(move_the_folder_of_bindings, add_volume_without_entering_it, add_mount_without_entering_it),
     )
 } | {
+    **added(RUN_BY, lambda name: variable(name, reference("uri", optional=True))),
+    "add_variable_with_a_value_under_another_name": variable("MORE", {"value": "x"}),
+    "add_variable_with_a_value_that_a_runtime_goes_by": variable("AWS_ENDPOINT_URL", {"value": "x"}),
+    "add_variable_of_the_key_under_another_name": variable("MORE", reference("api-key", optional=True)),
+    "add_variable_of_a_foreign_key": variable("MORE", reference("password", optional=True)),
+    "add_variable_of_a_private_key": variable("MORE", reference("tls.key", optional=True)),
+    "add_variable_that_must_be_there": variable("MORE", reference("uri")),
+    "add_variable_of_the_node": variable("MORE_URL", {"valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}),
+    **added(PLACES, mount),
+    "add_mount_of_own_volume": mount("/bindings/more", name="own"),
+    "add_mount_of_one_file": mount("/bindings/more", subPath="uri"),
+    "add_mount_to_be_written": mount("/bindings/more", readOnly=False),
     "add_volume_of_the_host": volume({"hostPath": {"path": "/"}}),
     "add_volume_of_a_whole_secret": volume({"secret": {"secretName": "other", "optional": True}}),
     "add_volume_of_a_foreign_key": volume(
-        {"secret": {"secretName": "other", "optional": True, "items": [{"key": "password", "path": "password"}]}}
+        {"secret": KEYS_OF_ANOTHER | {"items": [{"key": "password", "path": "password"}]}}
     ),
     "add_volume_of_a_key_under_another_name": volume(
-        {"secret": {"secretName": "other", "optional": True, "items": [{"key": "uri", "path": "sitecustomize.py"}]}}
+        {"secret": KEYS_OF_ANOTHER | {"items": [{"key": "uri", "path": "sitecustomize.py"}]}}
     ),
-    "add_volume_under_another_name": volume({"secret": {"secretName": "other", "optional": True}}, "more"),
+    "add_volume_that_must_be_there": volume({"secret": KEYS_OF_ANOTHER | {"optional": False}}),
+    "add_volume_under_another_name": volume({"secret": KEYS_OF_ANOTHER}, "more"),
     "add_volume_of_a_foreign_config_map": volume({"projected": {"sources": [{"configMap": {"name": "other"}}]}}),
     "add_volume_of_a_token_for_the_api_server": volume(
         {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
@@ -224,6 +271,46 @@ def attempt(product: "Product", shop: "Shop", before: Body, after: Body) -> str:
         return product.account.kubectl(*words, f"--patch={json.dumps(patch)}")
     except CommandFailedError as error:
         return POLICY if f"ValidatingAdmissionPolicy '{POLICY}'" in error.stderr else error.stderr
+
+
+def test_what_the_attacks_are_but_for_one_thing_is_admitted(bound: "Shop", product: "Product") -> None:
+    """Or they would be refused for another reason than theirs."""
+    before = bound.read("deployment", "checkout")
+    after = json.loads(json.dumps(before))
+    for add in (
+        *(variable("MORE_URL", {"value": "x"}), variable("MORE_API_KEY", reference("api-key", optional=True))),
+        *(variable("MORE", reference("uri", optional=True)), volume({"secret": KEYS_OF_ANOTHER})),
+        *(mount("/bindings/more"), mount("/etc/servicelink/tls/more")),
+    ):
+        add(after)
+
+    assert "patched" in attempt(product, bound, before, after)
+
+
+def test_a_container_s_own_folder_of_bindings_is_mounted_into(shop: "Shop", write: "Writer") -> None:
+    root = "{name: SERVICE_BINDING_ROOT, value: /app/bindings/}"
+    shop.apply(write.workload(container=f"name: app, env: [{root}]"), write.service(), write.link())
+    shop.settle(LINK)
+
+    mounts = {one["mountPath"] for one in shop.pod_spec("checkout")["containers"][0]["volumeMounts"]}
+    assert f"/app/bindings/{LINK}" in mounts
+
+
+def test_the_operator_mounts_nothing_over_a_system_s_folder(shop: "Shop", write: "Writer", product: "Product") -> None:
+    """Not even where a container calls the folder above it its folder of bindings."""
+    outcomes = {}
+    for root in ("/srv", "/usr", "/etc"):
+        variable = f"{{name: SERVICE_BINDING_ROOT, value: {root}}}"
+        shop.apply(write.workload(root[1:], container=f"name: app, env: [{variable}]"))
+        before = shop.read("deployment", root[1:])
+        after = json.loads(json.dumps(before))
+        after["metadata"]["annotations"][INJECTED] = json.dumps({"parts": {f"link/{LINK}": {"a": {}}}})
+        for add in (volume({"secret": KEYS_OF_ANOTHER}), mount(f"{root}/bin", name="slk-more")):
+            add(after)
+        outcomes[root] = attempt(product, shop, before, after)
+
+    assert "patched" in outcomes.pop("/srv")
+    assert outcomes == {"/usr": POLICY, "/etc": POLICY}
 
 
 def test_the_operator_can_do_nothing_else_to_a_cron_job(shop: "Shop", write: "Writer", product: "Product") -> None:

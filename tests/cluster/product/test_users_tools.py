@@ -5,12 +5,13 @@ and that `kubectl diff` of the user's own manifest stays empty.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devcluster.testing import wait_until
+from devcluster.testing import CommandFailedError, wait_until
 
 if TYPE_CHECKING:
     from installation import Product
@@ -37,11 +38,20 @@ spec:
       volumes: [{{name: own, emptyDir: {{}}}}]
 """
 CLIENT_SIDE = ("apply",)
+AS_AUTOSCALER = "--as=system:serviceaccount:kube-system:horizontal-pod-autoscaler"
+# What helm adds to whatever it installs.
+OF_HELM = """metadata:
+  name: checkout
+  labels: {{app.kubernetes.io/managed-by: Helm}}
+  annotations: {{meta.helm.sh/release-name: checkout, meta.helm.sh/release-namespace: {namespace}}}
+"""
 SERVER_SIDE = ("apply", "--server-side", "--field-manager=flux", "--force-conflicts")
 
 
-def checkout(container: str = "app", image: str = "a:1") -> str:
-    return CHECKOUT.format(container=container, image=image)
+def checkout(container: str = "app", image: str = "a:1", replicas: int | None = 2) -> str:
+    """Write the manifest; without `replicas` as whoever leaves them to an autoscaler."""
+    manifest = CHECKOUT.format(container=container, image=image)
+    return manifest.replace("  replicas: 2\n", "" if replicas is None else f"  replicas: {replicas}\n")
 
 
 def assert_no_diff(shop: "Shop", way: tuple[str, ...], manifest: str) -> None:
@@ -70,6 +80,20 @@ def injected(shop: "Shop", container: str = "app") -> bool:
 def generation(shop: "Shop") -> int:
     found: int = shop.read("deployment", "checkout")["metadata"]["generation"]
     return found
+
+
+def write_scale(shop: "Shop", replicas: int) -> bool:
+    """Write the scale as an autoscaler's controller does; False where somebody else wrote at that moment."""
+    path = f"/apis/apps/v1/namespaces/{shop.namespace}/deployments/checkout/scale"
+    scale = json.loads(shop.admin.kubectl("get", f"--raw={path}", AS_AUTOSCALER))
+    scale["spec"]["replicas"] = replicas
+    try:
+        shop.admin.kubectl("replace", f"--raw={path}", AS_AUTOSCALER, "--filename=-", stdin=json.dumps(scale))
+    except CommandFailedError as error:
+        if "(Conflict)" not in error.stderr:
+            raise
+        return False
+    return True
 
 
 @pytest.fixture(params=[CLIENT_SIDE, SERVER_SIDE], ids=["client side", "server side"])
@@ -141,21 +165,18 @@ def test_deleting_the_link_leaves_the_user_s_own_manifest(linked: "Shop", way: t
     assert not [key for key in (*marks.get("labels", {}), *marks["annotations"]) if "servicelink" in key]
 
 
-def test_replace_takes_the_binding_out_and_it_comes_back(shop: "Shop", write: "Writer") -> None:
-    deploy(shop, CLIENT_SIDE, checkout())
-    shop.apply(write.service(), write.link())
-    shop.settle(LINK)
+def test_replace_takes_the_binding_out_and_it_comes_back(linked: "Shop", way: tuple[str, ...]) -> None:
+    linked.admin.kubectl("replace", f"--namespace={linked.namespace}", "--filename=-", stdin=checkout(image="a:2"))
 
-    shop.admin.kubectl("replace", f"--namespace={shop.namespace}", "--filename=-", stdin=checkout(image="a:2"))
-
-    wait_until(lambda: injected(shop))
-    shop.settle(LINK)
-    assert shop.pod_spec("checkout")["containers"][0]["image"] == "a:2"
+    wait_until(lambda: injected(linked))
+    linked.settle(LINK)
+    assert linked.pod_spec("checkout")["containers"][0]["image"] == "a:2"
+    assert_no_diff(linked, way, checkout(image="a:2"))
 
 
-def test_an_undone_rollout_gets_the_binding_again(shop: "Shop", write: "Writer") -> None:
+def test_an_undone_rollout_gets_the_binding_again(shop: "Shop", write: "Writer", way: tuple[str, ...]) -> None:
     """The revision before knows neither the binding nor that it was added."""
-    deploy(shop, CLIENT_SIDE, checkout())
+    deploy(shop, way, checkout())
     wait_until(lambda: shop.kubectl("get", "replicasets", "--output=name").split())
     shop.apply(write.service(), write.link())
     shop.settle(LINK)
@@ -165,33 +186,54 @@ def test_an_undone_rollout_gets_the_binding_again(shop: "Shop", write: "Writer")
 
     wait_until(lambda: generation(shop) >= 4 and injected(shop))
     shop.settle(LINK)
+    assert_no_diff(shop, way, checkout())
     shop.kubectl("delete", "slink", LINK)
     wait_until(lambda: len(shop.pod_spec("checkout")["volumes"]) == 1)
+    assert_no_diff(shop, way, checkout())
 
 
-def test_kubectl_set_image_and_scale_keep_the_binding(shop: "Shop", write: "Writer") -> None:
-    deploy(shop, CLIENT_SIDE, checkout())
+def test_kubectl_set_image_and_scale_keep_the_binding(linked: "Shop", way: tuple[str, ...]) -> None:
+    entry = linked.entries("notification")
+
+    linked.kubectl("set", "image", "deployment/checkout", "app=a:2")
+    linked.kubectl("scale", "deployment/checkout", "--replicas=0")
+
+    linked.settle(LINK)
+    assert injected(linked)
+    assert linked.entries("notification") == entry
+    assert_no_diff(linked, way, checkout(image="a:2", replicas=0))
+
+
+def test_an_autoscaler_that_scales_keeps_the_binding(shop: "Shop", write: "Writer", way: tuple[str, ...]) -> None:
+    """As its controller does, with its rights: it writes the scale of the workload, and nothing else of it."""
+    deploy(shop, way, checkout(replicas=None))
+    shop.kubectl("autoscale", "deployment/checkout", "--min=1", "--max=9", "--cpu=80%")
     shop.apply(write.service(), write.link())
     shop.settle(LINK)
-    entry = shop.entries("notification")
+    template, entry = shop.pod_spec("checkout"), shop.entries("notification")
 
-    shop.kubectl("set", "image", "deployment/checkout", "app=a:2")
-    shop.kubectl("scale", "deployment/checkout", "--replicas=0")
-    shop.kubectl("autoscale", "deployment/checkout", "--min=1", "--max=3", "--cpu=80%")
+    for replicas in (7, 3):
+        wait_until(partial(write_scale, shop, replicas))
 
     shop.settle(LINK)
+    after = shop.read("deployment", "checkout")
+    assert after["spec"]["replicas"] == 3
+    assert (shop.pod_spec("checkout"), shop.entries("notification")) == (template, entry)
     assert injected(shop)
-    assert shop.entries("notification") == entry
+    assert_no_diff(shop, way, checkout(replicas=None))
 
 
-def test_a_paused_workload_gets_the_binding_and_says_that_it_waits(shop: "Shop", write: "Writer") -> None:
-    deploy(shop, CLIENT_SIDE, checkout())
+def test_a_paused_workload_gets_the_binding_and_says_that_it_waits(
+    shop: "Shop", write: "Writer", way: tuple[str, ...]
+) -> None:
+    deploy(shop, way, checkout())
     shop.kubectl("rollout", "pause", "deployment/checkout")
     shop.apply(write.service(), write.link())
 
     shop.settle(LINK)
     assert injected(shop)
     assert shop.conditions(LINK)["RolledOut"][1] == "Paused"
+    assert_no_diff(shop, way, checkout())
 
 
 def test_a_container_that_was_chosen_and_is_removed_is_named(shop: "Shop", write: "Writer") -> None:
@@ -231,6 +273,10 @@ def test_helm_upgrades_its_release_and_keeps_the_binding(
     upgrade("a:2")
     shop.settle(LINK)
     assert generation(shop) == settled
+    # Not what the chart says alone: whoever applies as helm does takes out what only helm has added.
+    said = checkout(image="a:2").replace("metadata: {name: checkout}\n", OF_HELM.format(namespace=shop.namespace))
+    assert_no_diff(shop, CLIENT_SIDE, said)
+    assert_no_diff(shop, ("apply", "--server-side", "--field-manager=helm", "--force-conflicts"), said)
 
 
 def test_a_service_that_is_renamed_ends_where_the_link_says_so(shop: "Shop", write: "Writer") -> None:

@@ -12,7 +12,8 @@ from releases import LINK, Release, standing
 
 from devcluster.testing import Client, CommandFailedError, wait_until
 from servicelink_operator.cluster.api import Api
-from servicelink_operator.cluster.preflight import observe_crds, observe_guards, observe_rights, wants_rights
+from servicelink_operator.cluster.guards import Guarded, observe_guards, observe_username
+from servicelink_operator.cluster.preflight import observe_crds, observe_rights, wants_rights
 
 NO_PODS = "--set=replicas=0"
 NOTHING_CLUSTER_WIDE = "--set=crds.enabled=false,guards.enabled=false,operator.requireGuards=false"
@@ -111,6 +112,11 @@ async def operator_of(place: Place, release: Release) -> AsyncIterator[Api]:
         await api.close()
 
 
+async def guarded(place: Place, release: Release, api: Api) -> Guarded:
+    """Answer whom the guards of a release for shop are to be about."""
+    return Guarded(release.name, await observe_username(api), frozenset({place.shop}))
+
+
 def test_who_administers_only_its_namespaces_installs_changes_and_uninstalls_it(
     place: Place, installer: Release
 ) -> None:
@@ -144,7 +150,7 @@ async def test_the_operator_has_its_rights_in_its_namespaces_and_elsewhere_none(
         there, elsewhere = [
             await observe_rights(api, by_helm_4.system, frozenset({name})) for name in (place.shop, place.payments)
         ]
-        crds, guards = await observe_crds(api), await observe_guards(api, by_helm_4.name)
+        crds, guards = await observe_crds(api), await observe_guards(api, await guarded(place, by_helm_4, api))
 
     assert there == ()
     assert len(elsewhere) == len(wants_rights(by_helm_4.system, frozenset({place.payments}))) - 3, "but for the Lease"
@@ -189,7 +195,7 @@ async def test_the_guards_are_seen_by_an_operator_of_some_namespaces(place: Plac
     by_helm_4.install(NO_PODS, "--set=crds.enabled=false", in_namespaces(place.shop))
 
     async with operator_of(place, by_helm_4) as api:
-        assert await observe_guards(api, by_helm_4.name) is None
+        assert await observe_guards(api, await guarded(place, by_helm_4, api)) is None
 
 
 def test_two_operators_each_write_the_verifiers_of_their_namespaces_and_nobody_else_does(

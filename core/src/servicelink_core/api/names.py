@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from enum import StrEnum
 
 GROUP = "servicelink.dev"
 VERSION = "v1alpha1"
@@ -34,6 +35,17 @@ VERIFIER_VARIABLE = "SERVICELINK_VERIFIER_DIR"
 TLS_ROOT = "/etc/servicelink/tls"
 TOKEN_FOLDER = "/var/run/servicelink"  # noqa: S105 (a path)
 TOKEN_AUDIENCE = "servicelink"  # noqa: S105 (an audience)
+
+
+class Suffix(StrEnum):
+    """How the names of the variables end that a binding gives by its prefix."""
+
+    URL = "_URL"
+    ADDRESS = "_ADDRESS"
+    API_KEY_FILE = "_API_KEY_FILE"
+    # Refers to the key itself (`delivery: Env`); the others have plain values.
+    API_KEY = "_API_KEY"
+
 
 VOLUME_PREFIX = "slk-"
 _VOLUME_LENGTH = 63

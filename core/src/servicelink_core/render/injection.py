@@ -17,6 +17,7 @@ from servicelink_core.api.names import (
     TOKEN_FOLDER,
     VERIFIER_ROOT,
     VERIFIER_VARIABLE,
+    Suffix,
     digest,
     kid_secret_name,
     tls_secret_name,
@@ -58,7 +59,7 @@ def render_link_part(link: Link, endpoint: Endpoint, kid: str | None, roots: Roo
         additions.extend(_variable(container, name, value) for name, value in _values(link, endpoint, folder))
         additions.extend(_reference(container, one.name, secret, one.key) for one in link.binding.extra)
         if key_secret:
-            name = f"{link.binding.prefix}_API_KEY"
+            name = link.binding.prefix + Suffix.API_KEY
             additions.append(_reference(container, name, key_secret, BindingKey.API_KEY))
     inputs = (
         *(secret, key_secret, link.binding.prefix, [[one.name, one.key] for one in link.binding.extra]),
@@ -117,9 +118,9 @@ def render_verifier_part(containers: Iterable[str]) -> Part:
 def _values(link: Link, endpoint: Endpoint, folder: str) -> tuple[tuple[str, str], ...]:
     prefix = link.binding.prefix
     return (
-        (f"{prefix}_URL", endpoint.uri),
-        (f"{prefix}_ADDRESS", endpoint.address),
-        (f"{prefix}_API_KEY_FILE", f"{folder}/{BindingKey.API_KEY}"),
+        (prefix + Suffix.URL, endpoint.uri),
+        (prefix + Suffix.ADDRESS, endpoint.address),
+        (prefix + Suffix.API_KEY_FILE, f"{folder}/{BindingKey.API_KEY}"),
     )
 
 

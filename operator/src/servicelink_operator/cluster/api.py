@@ -28,13 +28,13 @@ from servicelink_operator.cluster.errors import (
     parse_retry_after,
 )
 from servicelink_operator.cluster.fence import Fence, FencedBody
-from servicelink_operator.cluster.kinds import ACCESS_REVIEW, LEASE, SECRET, Kind
+from servicelink_operator.cluster.kinds import ACCESS_REVIEW, LEASE, SECRET, SUBJECT_REVIEW, Kind
 
 FIELD_MANAGER = "servicelink"
 Object = dict[str, Any]
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-# A frozen operator still leads and still asks what it may do; a fenced one needs them to be let through again.
-_ALWAYS_SENT = frozenset({LEASE, ACCESS_REVIEW})
+# A frozen operator still leads, and asks who it is and what it may do; a fenced one needs them to be let through again.
+_ALWAYS_SENT = frozenset({LEASE, ACCESS_REVIEW, SUBJECT_REVIEW})
 # A watch with bookmarks hears something about every minute; longer silence is a dead connection.
 WATCH_IDLE = 100.0
 

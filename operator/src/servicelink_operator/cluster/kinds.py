@@ -57,5 +57,6 @@ ADMISSION_POLICY_BINDING = Kind(
 )
 # Questions, put as creations: nothing is stored.
 ACCESS_REVIEW = Kind("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews")
+SUBJECT_REVIEW = Kind("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews")
 
 WORKLOADS: dict[str, Kind] = {kind.kind: kind for kind in (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, CRON_JOB)}

@@ -1,4 +1,4 @@
-"""What must be there before the operator can do its work: the CRDs, its rights, the admission policies that guard it.
+"""What must be there before the operator can do its work: the CRDs and its rights; its guards are in guards.py.
 
 Each check answers words for the readiness page, naming what is missing and how to mend it; none changes anything.
 """
@@ -10,11 +10,9 @@ from typing import Any
 
 from servicelink_core.api import names
 from servicelink_operator.cluster.api import Api, Object
-from servicelink_operator.cluster.errors import ForbiddenError, NotFoundError, NotServedError
+from servicelink_operator.cluster.errors import NotFoundError, NotServedError
 from servicelink_operator.cluster.kinds import (
     ACCESS_REVIEW,
-    ADMISSION_POLICY,
-    ADMISSION_POLICY_BINDING,
     CONFIG_MAP,
     LEASE,
     NAMESPACE,
@@ -48,8 +46,6 @@ _FIELDS: Mapping[Kind, tuple[str, ...]] = {
         "status.conditions",
     ),
 }
-# What the chart's admission policies are about: the operator's identity, and users.
-GUARDS = ("secrets", "configmaps", "workloads", "verifiers", "links", "policies")
 _MEND_CRDS = "install the CRDs of this release: kubectl apply --server-side -f crds/"
 _OBSERVE = ("get", "list", "watch")
 
@@ -130,29 +126,6 @@ async def observe_rights(
     wanted = wants_rights(lease_namespace, scope)
     allowed = await asyncio.gather(*(_is_allowed(api, right) for right in wanted))
     return tuple(str(right) for right, is_allowed in zip(wanted, allowed, strict=True) if not is_allowed)
-
-
-async def observe_guards(api: Api, prefix: str) -> str | None:
-    """Answer what is wrong with the admission policies that fence the operator and its users, None if nothing."""
-    problems = await asyncio.gather(*(_observe_guard(api, f"{prefix}-guard-{what}") for what in GUARDS))
-    return next((problem for problem in problems if problem is not None), None)
-
-
-async def _observe_guard(api: Api, name: str) -> str | None:
-    mend = "install it with the chart (guards.enabled), or run with --require-guards=false"
-    try:
-        policy = await api.read(ADMISSION_POLICY, None, name)
-        binding = await api.read(ADMISSION_POLICY_BINDING, None, name)
-    except NotFoundError:
-        return f"GuardMissing: there is no ValidatingAdmissionPolicy {name} with a binding of that name; {mend}"
-    except ForbiddenError:
-        return f"GuardMissing: {name} may not be read; grant the operator get on it and its binding"
-    if policy["spec"].get("failurePolicy", "Fail") != "Fail":
-        return f"GuardMissing: {name} does not fail closed (failurePolicy); {mend}"
-    actions = binding["spec"].get("validationActions") or ()
-    if binding["spec"].get("policyName") != name or "Deny" not in actions:
-        return f"GuardMissing: the binding {name} does not deny by the policy of that name; {mend}"
-    return None
 
 
 async def _is_allowed(api: Api, right: Right) -> bool:
