@@ -20,8 +20,8 @@ BEFORE = (
     ("render/injection.py", "_FILE_MODE = 0o644", "_FILE_MODE = 0o444"),
     (
         "render/injection.py",
-        '(f"{prefix}_URL", endpoint.uri),',
-        '(f"{prefix}_URL", endpoint.uri), (f"{prefix}_OLD", "1"),',
+        '(prefix + Suffix.URL, endpoint.uri),',
+        '(prefix + Suffix.URL, endpoint.uri), (prefix + "_OLD_URL", "1"),',
     ),
     ("template.py", "RENDER_VERSION = 1", "RENDER_VERSION = 0"),
 )
@@ -93,7 +93,7 @@ def test_an_upgrade_writes_nothing_and_restarts_nobody(
     shop.settle(CHANGED, OTHER, "billing-to-users")
     wait_until(lambda: render_version(shop, "notification") == 0)
     assert modes(shop, "checkout") == {CHANGED: OLD_MODE, OTHER: OLD_MODE}
-    assert "NOTIFICATION_OLD" in variables(shop, "checkout")
+    assert "NOTIFICATION_OLD_URL" in variables(shop, "checkout")
     before = {name: deployment(shop, name)["metadata"] for name in workloads}
 
     with audited(product.admin, USER) as events:
@@ -111,7 +111,7 @@ def test_an_upgrade_writes_nothing_and_restarts_nobody(
     shop.settle(CHANGED)
 
     assert modes(shop, "checkout") == {CHANGED: NEW_MODE, OTHER: OLD_MODE}
-    assert not variables(shop, "checkout") & {"NOTIFICATION_OLD", "NEW_OLD"}
+    assert not variables(shop, "checkout") & {"NOTIFICATION_OLD_URL", "NEW_OLD_URL"}
     assert render_version(shop, "checkout") == 1
     assert {name: deployment(shop, name)["metadata"]["generation"] for name in workloads if name != "checkout"} == {
         name: one["generation"] for name, one in after.items() if name != "checkout"

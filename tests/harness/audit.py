@@ -9,7 +9,7 @@ from typing import Any
 
 _READS = ("get", "list", "watch")
 # Asked for as creations; nothing is stored.
-_REVIEWS = ("selfsubjectaccessreviews", "selfsubjectrulesreviews")
+_REVIEWS = ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews")
 
 
 @dataclass(frozen=True, slots=True)
