@@ -20,7 +20,7 @@ BEFORE = (
     ("render/injection.py", "_FILE_MODE = 0o644", "_FILE_MODE = 0o444"),
     (
         "render/injection.py",
-        '(prefix + Suffix.URL, endpoint.uri),',
+        "(prefix + Suffix.URL, endpoint.uri),",
         '(prefix + Suffix.URL, endpoint.uri), (prefix + "_OLD_URL", "1"),',
     ),
     ("template.py", "RENDER_VERSION = 1", "RENDER_VERSION = 0"),
