@@ -52,7 +52,7 @@ proof: proof-sdk proof-operator ## Run rotations and faults in the full count (a
 .PHONY: proof-sdk
 proof-sdk: setup ## Rotate keys, certificates, bundles and directories under traffic, in the full count
 	uv run --frozen pytest tests/unit/sdk -m proof --proof=rotation \
-	  --rotations=1000 --rate=500 --bundles=100 --swaps=10000
+	  --rotations=1000 --rate=500 --bundles=100 --swaps=10000 --stream=120
 
 .PHONY: proof-operator
 proof-operator: setup programs ## Kill the operator, and take the API server away, in the full count

@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     faults.addoption("--seed", type=int, default=1, help="from which the moments of faults are drawn")
     faults.addoption("--rate", type=float, default=100, help="how many calls begin in a second meanwhile (proof: 500)")
     faults.addoption("--bundles", type=int, default=3, help="how many generations of trust bundles (proof: 100)")
+    faults.addoption("--stream", type=float, default=4, help="for how many seconds a stream stays open (proof: 120)")
     faults.addoption("--proof", default="", help="under which name figures are kept in docs/proof")
     swaps = parser.getgroup("swaps")
     swaps.addoption("--swaps", type=int, default=300, help="how often folders are swapped under readers (proof: 10000)")

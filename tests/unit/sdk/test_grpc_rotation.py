@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 from authority import Authority
+from figures import Figures
 from grpc_servers import LINK, VERIFIER, Served, key_entry, plain_stub, serving, write_grpc_verifier
 from grpc_worlds import GrpcCaller, open_grpc
 from sdk_servers import make_key, swap
@@ -21,7 +23,7 @@ import servicelink
 from servicelink.verify import Code
 from servicelink_contract.key import ApiKey
 
-pytestmark = pytest.mark.traffic
+pytestmark = [pytest.mark.proof, pytest.mark.traffic, pytest.mark.timeout(0)]
 
 IDENTITY = "spiffe://cluster.local/ns/shop/link/web"
 # Rotations that a stream sees before it ends and another one begins.
@@ -173,7 +175,7 @@ async def until_seen(served: Served, kid: str, traffic: Traffic) -> None:
 @pytest.mark.parametrize("kind", ["aio", "threads"])
 @pytest.mark.parametrize("world", WORLDS)
 async def test_keys_change_under_calls_of_all_kinds_and_under_streams(
-    place: Place, rotations: int, kind: str, world: str
+    place: Place, rotations: int, figures: Figures, *, kind: str, world: str
 ) -> None:
     key = next(place.keys)
     place.accept(key)
@@ -183,6 +185,7 @@ async def test_keys_change_under_calls_of_all_kinds_and_under_streams(
         traffic, stream = Traffic(users), Stream(users, world)
         assert await stream.say("first") == "FIRST"
         traffic.begin()
+        began = time.monotonic()
         for number in range(rotations):
             after = next(place.keys)
             # Both are taken while clients move.
@@ -198,7 +201,16 @@ async def test_keys_change_under_calls_of_all_kinds_and_under_streams(
         assert await stream.say("last") == "LAST"
         assert await stream.end() is grpc.StatusCode.OK
         answered = await traffic.end()
+        seconds = time.monotonic() - began
         await users.close()
+    figures.add(
+        "keys, old and new accepted",
+        f"GRPC, {world}, server of {kind}",
+        changes=rotations,
+        calls=answered,
+        failed=0,
+        seconds=seconds,
+    )
 
     assert answered > rotations
     # Of whoever asked, aside, whether a key is taken yet.
@@ -209,7 +221,7 @@ async def test_keys_change_under_calls_of_all_kinds_and_under_streams(
 @pytest.mark.parametrize("kind", ["aio", "threads"])
 @pytest.mark.parametrize("world", WORLDS)
 async def test_certificates_and_roots_change_under_calls_and_connections_come_and_go(
-    place: Place, rotations: int, kind: str, world: str
+    place: Place, rotations: int, figures: Figures, *, kind: str, world: str
 ) -> None:
     before, authority = Authority("0"), Authority("1")
     place.trust(before, authority)
@@ -221,6 +233,7 @@ async def test_certificates_and_roots_change_under_calls_and_connections_come_an
         traffic, stream = Traffic(users), Stream(users, world)
         assert await stream.say("first") == "FIRST"
         traffic.begin()
+        began = time.monotonic()
         for number in range(rotations):
             # A new root is trusted on both sides before anything of it is shown, and the one before is let go.
             after = Authority(str(number + 2))
@@ -238,7 +251,54 @@ async def test_certificates_and_roots_change_under_calls_and_connections_come_an
         assert await stream.say("last") == "LAST"
         assert await stream.end() is grpc.StatusCode.OK
         answered = await traffic.end()
+        seconds = time.monotonic() - began
         await users.close()
+    figures.add(
+        "certificates and roots of client and server",
+        f"GRPC, {world}, server of {kind}",
+        changes=rotations,
+        calls=answered,
+        failed=0,
+        seconds=seconds,
+    )
 
     assert answered > rotations
     assert served.counts().refused == {}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+async def test_a_long_stream_goes_on_while_its_key_is_replaced_and_revoked(
+    place: Place, figures: Figures, request: pytest.FixtureRequest, world: str
+) -> None:
+    """Ten times: whoever is let in once is not asked again, and nothing of a rotation reaches a call under way."""
+    seconds, key, words = request.config.getoption("--stream"), next(place.keys), 0
+    place.accept(key)
+    async with serving("aio") as served:
+        place.hand(served, key)
+        users = open_grpc(world, service_name="users", retries=0)
+        stream, began = Stream(users, world), time.monotonic()
+        for number in range(STREAM):
+            after = next(place.keys)
+            place.accept(key, after)
+            await until_accepted(served, after)
+            place.hand(served, after)
+            assert await users.create("1")
+            place.accept(after)
+            key = after
+            while time.monotonic() < began + seconds * (number + 1) / STREAM:
+                assert await stream.say(f"word-{words}") == f"WORD-{words}"
+                words += 1
+        assert await stream.end() is grpc.StatusCode.OK
+        lasted = time.monotonic() - began
+        await users.close()
+    figures.add(
+        "keys, under one stream",
+        f"GRPC, {world}, {lasted:.0f} s",
+        changes=STREAM,
+        calls=words,
+        failed=0,
+        seconds=lasted,
+    )
+
+    assert lasted >= seconds
+    assert words > STREAM
