@@ -133,11 +133,13 @@ class FolderSource:
 
 
 class KeyFileSource:
-    """An address from the environment with its key in a file."""
+    """An address from the environment with its key in a file; a binding's says beside it which header it goes in."""
 
     def __init__(self, link: str, uri: str, key_file: Path) -> None:
         def observe(folder: Path) -> Binding:
-            return Binding(link, uri, parse_credential((folder / key_file.name).read_text(encoding="utf-8")))
+            key, header = (folder / key_file.name).read_text(encoding="utf-8"), folder / BindingKey.HEADER
+            named = header.read_text(encoding="utf-8").strip() if header.is_file() else ""
+            return Binding(link, uri, parse_credential(key, named or DEFAULT_HEADER))
 
         self._link = link
         self._files = SwappedFolder(key_file.parent, observe, pattern=escape(key_file.name))

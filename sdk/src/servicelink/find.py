@@ -59,7 +59,7 @@ def observe_source(name: str, protocol: Protocol, environ: Mapping[str, str]) ->
     root = Path(environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
     if folder := _observe_folder(root, name):
         return FolderSource(folder, protocol)
-    found = _observe_variables(name, environ)
+    found = _observe_variables(name, protocol, environ)
     if found is None:
         first, second = (variable for variable, _ in _url_variables(name))
         raise LinkNotFound(
@@ -96,9 +96,13 @@ def _url_variables(name: str) -> tuple[tuple[str, tuple[str, ...]], tuple[str, t
     return (f"{service}_URL", (service, plain)), (f"{plain}_URL", (plain,))
 
 
-def _observe_variables(name: str, environ: Mapping[str, str]) -> Source | None:
+def _observe_variables(name: str, protocol: Protocol, environ: Mapping[str, str]) -> Source | None:
     for variable, prefixes in _url_variables(name):
         if uri := environ.get(variable):
+            folder = next(filter(None, (environ.get(f"{prefix}_TLS_DIR") for prefix in prefixes)), None)
+            if folder is not None:
+                # Certificates are this server's credential, so no key of another is shown to it.
+                return FolderSource(Path(folder), protocol)
             return _keyed(name, uri, prefixes, environ)
     return None
 

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 import servicelink
 from servicelink import CallRow, Protocol, sync
+from servicelink.mounted import swap
 from servicelink_contract.binding import LinkDocument, render_link_document
 from servicelink_contract.key import render_key
 
@@ -130,6 +131,34 @@ async def test_variables_serve_where_there_is_no_binding(
     monkeypatch.setenv(key, str(tmp_path / "key") if key.endswith("FILE") else OLD.text)
 
     assert (await world.connect().get("/")).status_code == 200
+
+
+async def test_a_key_file_of_a_binding_goes_in_the_header_that_the_binding_names(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    swap(tmp_path / "pay", {"api-key": OLD.text, "header": "x-pay-key"})
+    monkeypatch.setenv("API_URL", world.server.address)
+    monkeypatch.setenv("API_API_KEY_FILE", str(tmp_path / "pay" / "api-key"))
+
+    # The server of these tests looks elsewhere.
+    with pytest.raises(servicelink.InvalidServiceAuth):
+        await world.connect().get("/")
+
+    assert world.server.seen[0].headers["x-pay-key"] == OLD.text
+    assert "x-service-auth" not in world.server.seen[0].headers
+
+
+async def test_a_server_that_takes_certificates_is_never_shown_the_shared_key(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("API_URL", world.server.address)
+    monkeypatch.setenv("API_TLS_DIR", str(tmp_path / "pay"))
+    monkeypatch.setenv("INTERNAL_API_KEY", OLD.text)
+
+    with pytest.raises(servicelink.LinkNotFound, match="pay"):
+        await world.connect().get("/")
+
+    assert world.server.seen == []
 
 
 async def test_a_service_is_found_by_the_variable_that_existing_services_set(
