@@ -10,6 +10,8 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 import httpcore
@@ -112,23 +114,42 @@ class PatientBackend(httpcore.NetworkBackend):
 
 
 def _connect(host: str, port: int, patience: Patience) -> socket.socket:
-    """Connect to the first address that answers; all of them together have the time that there is."""
+    """Connect to the first address that answers, one after the other: each has its share of the time that is left."""
     problem = OSError("the name has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+    addresses = _resolve(host, port, patience)
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(patience.left(math.inf))
+            left = patience.left(math.inf)
+            sock.settimeout(left and left / (len(addresses) - number))
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except TimeoutError:
-            sock.close()
-            raise
         except OSError as error:
             sock.close()
             problem = error
         else:
             return sock
     raise problem
+
+
+def _resolve(host: str, port: int, patience: Patience) -> list[Any]:
+    """Look a name up. The system's resolver has no time limit, so it is left alone in a thread once ours is over."""
+    answers: SimpleQueue[list[Any] | OSError] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+        except OSError as error:
+            answers.put(error)
+
+    Thread(target=look_up, name="servicelink-resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=patience.left(math.inf))
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _reason(error: OSError) -> str:
