@@ -146,6 +146,17 @@ async def test_exempt_and_unprotected_paths_need_no_credential_and_lose_it(
     assert not any(name == b"x-service-auth" for scope in app.scopes for name, _ in scope["headers"])
 
 
+async def test_a_final_slash_opens_no_protected_path_and_makes_none_exempt(
+    root: Path, mount: Mount, serve: Serve
+) -> None:
+    write(mount, root / "api")
+    address = await serve(LinkMiddleware(App(), exempt=("/open",), protect=("/admin", "/v1/*", "/open")))
+    paths = ("/admin", "/admin/", "/v1/charges", "/v1/charges/", "/open/", "/open", "/v1/", "/")
+    answers = [(await get(address, path)).status_code for path in paths]
+
+    assert answers == [403] * 5 + [204] * 3
+
+
 async def test_the_header_is_the_verifiers(root: Path, mount: Mount, serve: Serve) -> None:
     write(mount, root / "api", replace(VERIFIER, header="X-Our-Key"))
     address = await serve(LinkMiddleware(App()))
