@@ -114,8 +114,16 @@ class SwappedFolder(Generic[T]):
                 return False
         except OSError:
             return False
+        return self._start_reading()
+
+    def _start_reading(self) -> bool:
         self._reading_in = forks.generation()
-        threading.Thread(target=self._reload_aside, name="servicelink-reload", daemon=True).start()
+        try:
+            threading.Thread(target=self._reload_aside, name="servicelink-reload", daemon=True).start()
+        except RuntimeError:
+            # No thread to be had: a request that waits is better than a revoked key that stays accepted.
+            self._reading_in = None
+            return False
         return True
 
     def _reload_aside(self) -> None:

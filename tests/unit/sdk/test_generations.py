@@ -228,6 +228,31 @@ def test_the_verifier_before_decides_while_a_large_one_is_read(tmp_path: Path, m
     assert collected == [False]
 
 
+def test_a_large_verifier_is_read_in_place_where_no_thread_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Time()
+    write_verifier(tmp_path)
+    files = VerifierFiles(tmp_path, clock=clock.now)
+    monkeypatch.setattr("servicelink.verify.files.LARGE", 0)
+    with monkeypatch.context() as patch:
+        # As where a container's limit of processes is reached (pthread_create(3), EAGAIN).
+        patch.setattr(threading.Thread, "start", _refuse_to_start)
+        before = allowed(files)
+        write_verifier(tmp_path, replace(VERIFIER, links=()))
+        clock.pass_check()
+        revoked = allowed(files)
+    write_verifier(tmp_path)
+    clock.pass_check()
+
+    assert (before, revoked) == (True, False)
+    until(lambda: allowed(files))
+
+
+def _refuse_to_start(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_forked_child_reads_on_where_a_thread_of_its_parent_was_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
