@@ -44,9 +44,9 @@ def _uncollected() -> Iterator[None]:
 class SwappedFolder(Generic[T]):
     """What `parse` makes of the files of a folder, checked on use at most every 50 ms.
 
-    `parse` is given the folder to read from; it raises ValueError or OSError for files that are no good, and then the
-    last good state stays. `pattern` names the files that are looked at where there is no `..data`. What `is_large` is
-    parsed in a thread while the state before is answered. Thread-safe.
+    `parse` is given the folder to read from; it raises ValueError or OSError for files that are no good, and then, as
+    with any other error, the last good state stays. `pattern` names the files that are looked at where there is no
+    `..data`. What `is_large` is parsed in a thread while the state before is answered. Thread-safe.
     """
 
     def __init__(
@@ -143,9 +143,11 @@ class SwappedFolder(Generic[T]):
             except OSError as error:
                 # The mark stays as it was, so that the next check tries again: it may have been swapped meanwhile.
                 self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with files of others, no call may fail by it
                 if self._stands(mark):
-                    self._mark, self._problem = mark, f"{self._folder} is not understood: {error}"
+                    # The words of an error that nobody foresaw might quote a key.
+                    reason = error if isinstance(error, ValueError) else type(error).__name__
+                    self._mark, self._problem = mark, f"{self._folder} is not understood: {reason}"
                     return
             else:
                 if self._stands(mark):

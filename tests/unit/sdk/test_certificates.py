@@ -179,6 +179,22 @@ def test_a_system_without_files_in_memory_reads_certificates_all_the_same(monkey
     assert isinstance(client_context(TlsFiles(leaf.certificate, leaf.private_key, authority.trust)), ssl.SSLContext)
 
 
+def test_comments_in_a_trust_bundle_may_be_in_any_language(tmp_path: Path, mount: Mount) -> None:
+    authority = Authority("root")
+    trust = f"# Főtanúsítvány\n{authority.trust}"
+    leaf = authority.client(IDENTITY)
+    files = {"uri": "https://api", "protocol": "rest", "tls.crt": leaf.certificate, "tls.key": leaf.private_key}
+    mount(tmp_path, files | {"ca.crt": trust})
+    context = server_context(authority.server("localhost"), trust)
+    tls = FolderSource(tmp_path, Protocol.REST).current().tls
+
+    assert tls is not None
+    assert tls.trust == trust.strip()
+    assert len(context.get_ca_certs()) == 1
+    with pytest.raises(ValueError, match="the roots are not understood"):
+        load_trust(context, "# Főtanúsítvány")
+
+
 async def test_a_client_of_ones_own_follows_with_one_context(world: World) -> None:
     context = ssl_context("api")
     before = world.bind(world.authority.client(IDENTITY))

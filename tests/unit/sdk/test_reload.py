@@ -98,6 +98,22 @@ def test_the_last_good_binding_is_kept_while_the_newest_is_none(folder: Folder) 
     assert key_of(source.reload()) == NEW
 
 
+def test_an_error_of_a_kind_that_nobody_foresaw_leaves_the_last_good_state_and_quotes_nothing(folder: Folder) -> None:
+    def parse(path: Path) -> str:
+        text = (path / "api-key").read_text()
+        if text != OLD:
+            raise TypeError(f"{text} is no good")
+        return text
+
+    folder.write()
+    files = SwappedFolder(folder.path, parse)
+    before = files.current()
+    folder.write(api_key=NEW)
+
+    assert (before, files.reload()) == (OLD, OLD)
+    assert files.problem == f"{folder.path} is not understood: TypeError"
+
+
 @pytest.mark.parametrize("how", ["emptied", "removed", "unreadable"])
 def test_files_that_go_away_leave_the_last_good_binding(
     folder: Folder, how: str, monkeypatch: pytest.MonkeyPatch
