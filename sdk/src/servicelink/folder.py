@@ -7,11 +7,9 @@ cannot say that files belong together. No thread and no inotify: neither survive
 matters.
 """
 
-import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -24,21 +22,6 @@ CHECK_EVERY = 0.05
 _DATA = "..data"
 # How often a state is read anew because it was swapped while it was read; then the last good one serves a while longer.
 _TRIES = 4
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector away: it would walk the growing state again and again, and all threads wait for it.
-
-    What is parsed holds no cycles, so nothing is lost by it.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class SwappedFolder(Generic[T]):
@@ -128,7 +111,7 @@ class SwappedFolder(Generic[T]):
 
     def _reload_aside(self) -> None:
         try:
-            with _uncollected():
+            with forks.uncollected():
                 self.reload()
         finally:
             self._reading_in = None
