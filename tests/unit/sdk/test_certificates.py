@@ -171,6 +171,15 @@ def test_a_key_that_is_encrypted_is_refused_and_nobody_is_asked_for_a_password()
         client_context(TlsFiles(leaf.certificate, text, ""))
 
 
+def test_a_key_is_written_to_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority("root")
+    leaf = authority.client(IDENTITY)
+    # Where it is written to a disk it is in there.
+    monkeypatch.setattr("tempfile.TemporaryDirectory", None)
+
+    assert isinstance(client_context(TlsFiles(leaf.certificate, leaf.private_key, authority.trust)), ssl.SSLContext)
+
+
 def test_a_system_without_files_in_memory_reads_certificates_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.memfd_create")
     authority = Authority("root")
