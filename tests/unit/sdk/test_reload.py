@@ -236,6 +236,24 @@ def test_whoever_comes_while_it_is_read_for_the_first_time_waits_for_it(folder: 
     assert answers == [FILES["uri"]] * 2
 
 
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_what_is_swapped_while_it_is_read_is_read_anew(folder: Folder, *, is_strict: bool) -> None:
+    def parse(path: Path) -> tuple[str, ...]:
+        before = (path / "uri").read_text()
+        if before == FILES["uri"]:
+            # What is read next went away with its folder, and looks like a file that is absent.
+            write_version(folder, 1)
+        if is_strict and not (path / "header").exists():
+            raise ValueError("it has no header")
+        return before, (path / "header").read_text() if (path / "header").exists() else ""
+
+    folder.write(header="x-key-0")
+    files = SwappedFolder(folder.path, parse)
+
+    assert files.current() == ("http://api-1:80", "x-key-1")
+    assert files.problem is None
+
+
 def write_version(folder: Folder, number: int) -> None:
     """Swap in files that all name one number, and remove those before at once, as the kubelet does."""
     before = list(folder.path.glob("..2026_*"))
