@@ -9,6 +9,7 @@ from typing import Any
 
 from servicelink import context
 from servicelink.calls.limits import RateLimit
+from servicelink.context import Incoming
 from servicelink.counts import Counts
 from servicelink.door import Door
 from servicelink.errors import LinkConfigurationError
@@ -25,6 +26,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # RFC 6455, section 7.4.1: policy violation.
 _POLICY_VIOLATION = 1008
+# The latter is an extension for files, which come whole.
+_LAST = frozenset({"http.response.body", "http.response.pathsend"})
 
 
 class LinkMiddleware:
@@ -88,11 +91,15 @@ class LinkMiddleware:
             elif found.enforced:
                 await _refuse(verdict, scope, receive, send)
                 return
-        token = context.incoming.set(context.defer_incoming(identity, heads.carried))
+        came = context.defer_incoming(identity, heads.carried)
+        token = context.incoming.set(came)
+        if heads.carried:
+            send = _until_answered(came, send)
         try:
             await self._app({**scope, "servicelink": identity}, receive, send)
         finally:
             context.incoming.reset(token)
+            context.end_deadline(came)
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if isinstance(self._door, LinkConfigurationError):
@@ -101,6 +108,17 @@ class LinkMiddleware:
             await self._app(scope, receive, send)
         else:
             raise ValueError(f"a connection of type {scope['type']!r} cannot be checked, so it is refused")
+
+
+def _until_answered(came: Incoming, send: Send) -> Send:
+    """Answer a `send` that ends the time limit with the answer: what runs afterwards calls in its own time."""
+
+    async def send_on(message: Message) -> None:
+        await send(message)
+        if message["type"] in _LAST and not message.get("more_body", False):
+            context.end_deadline(came)
+
+    return send_on
 
 
 def _peer(extensions: Mapping[str, Any]) -> Peer | None:

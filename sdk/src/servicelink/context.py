@@ -66,6 +66,7 @@ _FIELDS = tuple(field.name for field in fields(Incoming) if field.name != "link"
 _SET_LINK, _SET_CARRIED, _SET_CAME_AT, _SET_LEFT = (
     getattr(_Unread, name).__set__ for name in ("link", "_carried", "_came_at", "_left")
 )
+_SET_DEADLINE = getattr(Incoming, "deadline").__set__  # noqa: B009 - of the slot, not of a number
 
 NOTHING = Incoming()
 incoming: ContextVar[Incoming] = ContextVar("servicelink_incoming", default=NOTHING)
@@ -115,6 +116,13 @@ def defer_incoming(
     _SET_LEFT(found, seconds_left)
     _SET_CAME_AT(found, time.monotonic())
     return found
+
+
+def end_deadline(came: Incoming) -> None:
+    """Take the time limit off what `defer_incoming` answered: whatever still runs for that call outlives its answer."""
+    # Both: its headers may be read by now, or later.
+    _SET_LEFT(came, math.inf)
+    _SET_DEADLINE(came, math.inf)
 
 
 def read_incoming(headers: Mapping[str, str], now: float) -> Incoming:

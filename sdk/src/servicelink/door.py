@@ -134,8 +134,12 @@ class Door:
             # What cannot be read is nobody's exemption; and where it is allowed, there are no rules it could pass.
             return PathReading(path, None, is_checked=True, agrees=True)
         agrees = decoded == "/" + "/".join(segments)
-        exempt = agrees and (_any(self._exempt, segments) or not _any(self._protect, segments))
+        exempt = agrees and (_any(self._exempt, segments) or not self._protects(segments))
         return PathReading(path, segments, is_checked=not exempt, agrees=agrees)
+
+    def _protects(self, segments: tuple[str, ...]) -> bool:
+        # Frameworks route a path with a final slash as they do without it, so the slash must not open it.
+        return _any(self._protect, segments) or (segments[-1:] == ("",) and _any(self._protect, segments[:-1]))
 
 
 def _quote(decoded: str) -> str:

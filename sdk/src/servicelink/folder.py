@@ -7,11 +7,9 @@ cannot say that files belong together. No thread and no inotify: neither survive
 matters.
 """
 
-import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -26,27 +24,12 @@ _DATA = "..data"
 _TRIES = 4
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector away: it would walk the growing state again and again, and all threads wait for it.
-
-    What is parsed holds no cycles, so nothing is lost by it.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 class SwappedFolder(Generic[T]):
     """What `parse` makes of the files of a folder, checked on use at most every 50 ms.
 
-    `parse` is given the folder to read from; it raises ValueError or OSError for files that are no good, and then the
-    last good state stays. `pattern` names the files that are looked at where there is no `..data`. What `is_large` is
-    parsed in a thread while the state before is answered. Thread-safe.
+    `parse` is given the folder to read from; it raises ValueError or OSError for files that are no good, and then, as
+    with any other error, the last good state stays. `pattern` names the files that are looked at where there is no
+    `..data`. What `is_large` is parsed in a thread while the state before is answered. Thread-safe.
     """
 
     def __init__(
@@ -114,13 +97,21 @@ class SwappedFolder(Generic[T]):
                 return False
         except OSError:
             return False
+        return self._start_reading()
+
+    def _start_reading(self) -> bool:
         self._reading_in = forks.generation()
-        threading.Thread(target=self._reload_aside, name="servicelink-reload", daemon=True).start()
+        try:
+            threading.Thread(target=self._reload_aside, name="servicelink-reload", daemon=True).start()
+        except RuntimeError:
+            # No thread to be had: a request that waits is better than a revoked key that stays accepted.
+            self._reading_in = None
+            return False
         return True
 
     def _reload_aside(self) -> None:
         try:
-            with _uncollected():
+            with forks.uncollected():
                 self.reload()
         finally:
             self._reading_in = None
@@ -135,9 +126,11 @@ class SwappedFolder(Generic[T]):
             except OSError as error:
                 # The mark stays as it was, so that the next check tries again: it may have been swapped meanwhile.
                 self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with files of others, no call may fail by it
                 if self._stands(mark):
-                    self._mark, self._problem = mark, f"{self._folder} is not understood: {error}"
+                    # The words of an error that nobody foresaw might quote a key.
+                    reason = error if isinstance(error, ValueError) else type(error).__name__
+                    self._mark, self._problem = mark, f"{self._folder} is not understood: {reason}"
                     return
             else:
                 if self._stands(mark):

@@ -1,17 +1,22 @@
-"""What a fork must not share: connections, and locks that another thread held at that moment.
+"""What a fork must not share: connections, and what another thread held at that moment.
 
 A forked child (gunicorn's `preload_app`, multiprocessing) has its parent's memory and none of its threads. Whoever
 keeps connections compares `generation()`; whoever needs a lock takes one of these, which the child finds open.
 """
 
+import gc
 import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
 class _Process:
     generation = 0
+    # Whether it was we who keep the garbage collector away.
+    is_uncollected = False
 
 
 _locks: "weakref.WeakSet[Lock]" = weakref.WeakSet()
@@ -47,8 +52,31 @@ def generation() -> int:
     return _Process.generation
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector away: it would walk a growing state again and again, and all threads wait for it.
+
+    For what holds no cycles, so that nothing is lost by it. A forked child collects again.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    # Before it holds, so that no fork comes in between.
+    _Process.is_uncollected = True
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        _Process.is_uncollected = False
+
+
 def _begin_child() -> None:
     _Process.generation += 1
+    if _Process.is_uncollected:
+        # The thread that would have done so is in the parent.
+        gc.enable()
+        _Process.is_uncollected = False
     for lock in tuple(_locks):
         lock.renew()
 

@@ -54,7 +54,8 @@ def _no_password() -> str:
 def load_trust(context: ssl.SSLContext, roots: str) -> None:
     """Have a context trust these roots; raises ValueError for a text without any."""
     try:
-        context.load_verify_locations(cadata=roots)
+        # OpenSSL passes over what stands between the blocks, but Python takes no comment that is not ASCII.
+        context.load_verify_locations(cadata=roots.encode("ascii", "replace").decode("ascii"))
     except ssl.SSLError as error:
         raise ValueError(f"the roots are not understood: {error.reason or 'malformed'}") from None
 

@@ -168,27 +168,31 @@ def _serve(app: App, environ: Environ, start_response: StartResponse, came: Inco
         body = app(environ, start_response)
     except BaseException:
         context.incoming.set(before)
+        context.end_deadline(came)
         raise
     wrapper = environ.get("wsgi.file_wrapper")
     if isinstance(body, list | tuple) or (isinstance(wrapper, type) and isinstance(body, wrapper)):
         # Servers send these in ways of their own, and no line of the application runs for it.
         context.incoming.set(before)
+        context.end_deadline(came)
         return body
-    return _Answer(body, before)
+    return _Answer(body, came, before)
 
 
 class _Answer:
     """An answer that is made while it is read: what came in is known until it is closed."""
 
-    def __init__(self, body: Iterable[bytes], before: Incoming) -> None:
+    def __init__(self, body: Iterable[bytes], came: Incoming, before: Incoming) -> None:
         self._body = body
+        self._came = came
         self._before = before
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
 
     def close(self) -> None:
-        """End the request."""
+        """End the request; what runs from now on calls in its own time."""
+        context.end_deadline(self._came)
         try:
             close = getattr(self._body, "close", None)
             if close is not None:

@@ -1,6 +1,8 @@
 """The middleware lets through what links allow, over real sockets, and is never an open door."""
 
+import asyncio
 import datetime as dt
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -144,6 +146,17 @@ async def test_exempt_and_unprotected_paths_need_no_credential_and_lose_it(
 
     assert [answer.status_code for answer in answers] == [204] * 3
     assert not any(name == b"x-service-auth" for scope in app.scopes for name, _ in scope["headers"])
+
+
+async def test_a_final_slash_opens_no_protected_path_and_makes_none_exempt(
+    root: Path, mount: Mount, serve: Serve
+) -> None:
+    write(mount, root / "api")
+    address = await serve(LinkMiddleware(App(), exempt=("/open",), protect=("/admin", "/v1/*", "/open")))
+    paths = ("/admin", "/admin/", "/v1/charges", "/v1/charges/", "/open/", "/open", "/v1/", "/")
+    answers = [(await get(address, path)).status_code for path in paths]
+
+    assert answers == [403] * 5 + [204] * 3
 
 
 async def test_the_header_is_the_verifiers(root: Path, mount: Mount, serve: Serve) -> None:
@@ -324,3 +337,37 @@ def test_counts_are_bounded() -> None:
 
     assert tally.counts().accepted[Counted(OTHERS, None, None)] == 3
     assert len(tally.counts().accepted) == 3
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_what_outlives_the_answer_has_no_time_limit_and_keeps_the_ids(
+    root: Path, mount: Mount, *, is_read: bool
+) -> None:
+    write(mount, root / "api")
+    limited: list[bool] = []
+    workers: list[asyncio.Task[tuple[float, str | None]]] = []
+
+    def note() -> None:
+        limited.append(math.isfinite(context.deadline_of_incoming()))
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        workers.append(asyncio.create_task(outlive()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        if is_read:
+            note()
+        await send({"type": "http.response.body", "body": b"b"})
+        note()
+
+    async def outlive() -> tuple[float, str | None]:
+        await served.wait()
+        return context.deadline_of_incoming(), servicelink.current_correlation_id()
+
+    served = asyncio.Event()
+    headers = {**WITH_KEY, "x-request-timeout-ms": "60000", "x-request-id": "r-1"}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await connection(LinkMiddleware(app), "http", path="/v1/x", method="GET", headers=raw)
+    served.set()
+
+    assert limited == [*([True] if is_read else []), False]
+    assert await workers[0] == (math.inf, "r-1")

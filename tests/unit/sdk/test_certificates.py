@@ -171,12 +171,37 @@ def test_a_key_that_is_encrypted_is_refused_and_nobody_is_asked_for_a_password()
         client_context(TlsFiles(leaf.certificate, text, ""))
 
 
+def test_a_key_is_written_to_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority("root")
+    leaf = authority.client(IDENTITY)
+    # Where it is written to a disk it is in there.
+    monkeypatch.setattr("tempfile.TemporaryDirectory", None)
+
+    assert isinstance(client_context(TlsFiles(leaf.certificate, leaf.private_key, authority.trust)), ssl.SSLContext)
+
+
 def test_a_system_without_files_in_memory_reads_certificates_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.memfd_create")
     authority = Authority("root")
     leaf = authority.client(IDENTITY)
 
     assert isinstance(client_context(TlsFiles(leaf.certificate, leaf.private_key, authority.trust)), ssl.SSLContext)
+
+
+def test_comments_in_a_trust_bundle_may_be_in_any_language(tmp_path: Path, mount: Mount) -> None:
+    authority = Authority("root")
+    trust = f"# Főtanúsítvány\n{authority.trust}"
+    leaf = authority.client(IDENTITY)
+    files = {"uri": "https://api", "protocol": "rest", "tls.crt": leaf.certificate, "tls.key": leaf.private_key}
+    mount(tmp_path, files | {"ca.crt": trust})
+    context = server_context(authority.server("localhost"), trust)
+    tls = FolderSource(tmp_path, Protocol.REST).current().tls
+
+    assert tls is not None
+    assert tls.trust == trust.strip()
+    assert len(context.get_ca_certs()) == 1
+    with pytest.raises(ValueError, match="the roots are not understood"):
+        load_trust(context, "# Főtanúsítvány")
 
 
 async def test_a_client_of_ones_own_follows_with_one_context(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -228,6 +229,31 @@ def test_the_verifier_before_decides_while_a_large_one_is_read(tmp_path: Path, m
     assert collected == [False]
 
 
+def test_a_large_verifier_is_read_in_place_where_no_thread_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Time()
+    write_verifier(tmp_path)
+    files = VerifierFiles(tmp_path, clock=clock.now)
+    monkeypatch.setattr("servicelink.verify.files.LARGE", 0)
+    with monkeypatch.context() as patch:
+        # As where a container's limit of processes is reached (pthread_create(3), EAGAIN).
+        patch.setattr(threading.Thread, "start", _refuse_to_start)
+        before = allowed(files)
+        write_verifier(tmp_path, replace(VERIFIER, links=()))
+        clock.pass_check()
+        revoked = allowed(files)
+    write_verifier(tmp_path)
+    clock.pass_check()
+
+    assert (before, revoked) == (True, False)
+    until(lambda: allowed(files))
+
+
+def _refuse_to_start(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_forked_child_reads_on_where_a_thread_of_its_parent_was_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +266,54 @@ def test_a_forked_child_reads_on_where_a_thread_of_its_parent_was_reading(
     swap(tmp_path, {"name": "two"})
 
     until(lambda: files.current() == "two")
+
+
+def test_a_child_forked_while_a_large_verifier_is_read_collects_garbage(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def parse(folder: Path) -> str:
+        text = (folder / "name").read_text()
+        if text == "two":
+            begun.set()
+            assert go_on.wait(10)
+        return text
+
+    clock = Time()
+    files = SwappedFolder(tmp_path, parse, clock=clock.now, is_large=lambda _: True)
+    swap(tmp_path, {"name": "one"})
+    files.current()
+    swap(tmp_path, {"name": "two"})
+    clock.pass_check()
+    files.current()
+    assert begun.wait(10)
+    in_parent, in_child = gc.isenabled(), _ask_child(gc.isenabled)
+    go_on.set()
+
+    assert (in_parent, in_child) == (False, True)
+    until(gc.isenabled)
+
+
+def test_a_child_of_a_process_that_collects_no_garbage_collects_none() -> None:
+    gc.disable()
+    try:
+        with forks.uncollected():
+            in_child = _ask_child(gc.isenabled)
+        after = gc.isenabled()
+    finally:
+        gc.enable()
+
+    assert (in_child, after) == (False, False)
+
+
+def _ask_child(question: Callable[[], bool]) -> bool:
+    """Answer what holds in a forked child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(int(question()))
+        finally:
+            os._exit(2)
+    return {0: False, 1: True}[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
 
 
 def test_rules_are_followed_within_50_ms_of_use(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """gRPC clients of both worlds against a plain server of grpcio: all kinds of calls, and what stands around them."""
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack
@@ -666,3 +667,21 @@ async def test_closing_a_client_ends_what_is_under_way_and_it_may_be_used_again(
     world.stage.users.silent = False
 
     assert (await users.get("3")).user_id == "3"
+
+
+async def test_nobody_but_us_repeats_a_call_whatever_a_service_config_says(world: World) -> None:
+    # As one may come by DNS (gRPC proposal A2), or from an application.
+    policy = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    users = world.connect(channel_options=[("grpc.service_config", config)], retries=0)
+    world.fail(*[failing("UNAVAILABLE")] * 3)
+    with pytest.raises(servicelink.ServiceError):
+        await users.get()
+
+    assert len(world.stage.users.seen) == 1

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ from users_service import FULL_NAME, generated
 
 import servicelink
 from servicelink import Counted, sync
+from servicelink.grpc import server_parts
 from servicelink.grpc.server_door import HEALTH
 from servicelink.verify import Allowed, Code
 from servicelink_contract.paths import MalformedPatternError
@@ -399,6 +401,29 @@ async def test_a_handler_that_fails_or_aborts_is_told_as_grpcio_tells_it(
     for method in ANSWERS:
         failed = await client.failure(method, AUTH)
         assert failed.code() in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
+
+
+async def test_no_client_keeps_a_connection_for_ever(
+    start: Start, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Five minutes are 300 ms here.
+    options = server_parts._OPTIONS  # noqa: SLF001 - what there is, only sooner
+    quick = tuple((name, value // 1000 if name.endswith("_ms") else value) for name, value in options)
+    monkeypatch.setattr(server_parts, "_OPTIONS", quick)
+    client = client_of(await start())
+    was_open, was_ended = threading.Event(), threading.Event()
+
+    def note(state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            was_open.set()
+        elif was_open.is_set():
+            was_ended.set()
+
+    client.channel.subscribe(note, try_to_connect=True)
+
+    assert await in_thread(was_open.wait, 10)
+    assert await in_thread(was_ended.wait, 10)
+    client.channel.unsubscribe(note)
 
 
 async def test_a_port_that_is_taken_is_an_error(start: Start) -> None:

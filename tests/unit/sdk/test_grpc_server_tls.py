@@ -17,7 +17,7 @@ from grpc_servers import KEY, LINK, VERIFIER, Served, plain_stub, serving, write
 from grpc_worlds import open_grpc
 from sdk_servers import swap
 from sdk_worlds import WORLDS, in_thread
-from users_service import generated
+from users_service import FULL_NAME, generated
 
 import servicelink
 from servicelink.binding import TlsFiles
@@ -121,6 +121,14 @@ async def code_of(stub: Any, *metadata: tuple[str, str], method: str = "GetUser"
     return ""
 
 
+async def code_of_bytes(channel: grpc.Channel, method: str, message: bytes) -> str:
+    """Send a message as it is; answer the status."""
+    method_of_bytes: Any = channel.unary_stream(f"/{FULL_NAME}/{method}")
+    call = method_of_bytes(message, timeout=20)
+    code: grpc.StatusCode = await in_thread(call.code)
+    return code.name
+
+
 async def test_a_client_is_known_by_its_certificate_in_calls_of_all_kinds(world: World, start: Start) -> None:
     leaf = world.authority.client(IDENTITY)
     served = await start()
@@ -167,6 +175,23 @@ async def test_rules_hold_for_certificates_and_a_key_goes_before_one(world: Worl
     assert await code_of(stub, ("x-service-auth", "wrong")) == "INVALID_SERVICE_AUTH"
     assert await code_of(stub, AUTH) == ""
     assert [one.link and one.link.link for one in served.users.reached] == ["shop/other"]
+
+
+async def test_strangers_learn_of_no_method_and_none_of_their_messages_is_read(world: World, start: Start) -> None:
+    world.links = (replace(BY_CERTIFICATE, allow=None),)
+    world.write()
+    served = await start()
+    for identity in (f"{IDENTITY}-not", IDENTITY):
+        world.stub(served, world.authority.client(identity))
+    # To read the first two would fail: they are no messages of protobuf's.
+    calls = [("GetUser", b"\xff\xff"), ("ListUsers", b"\xff\xff"), ("Nothing", b"")]
+    stranger, known = [[await code_of_bytes(channel, *call) for call in calls] for channel in world.channels]
+
+    assert stranger == ["UNAUTHENTICATED"] * 3
+    # The first two in the way of the kind of server.
+    assert set(known[:2]) < {"UNKNOWN", "INTERNAL"}
+    assert known[2] == "UNIMPLEMENTED"
+    assert [sum(group.values()) for group in (served.counts().accepted, served.counts().refused)] == [3, 3]
 
 
 async def test_an_open_connection_is_refused_once_its_certificate_is_retired(world: World, start: Start) -> None:

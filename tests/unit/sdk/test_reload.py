@@ -98,6 +98,22 @@ def test_the_last_good_binding_is_kept_while_the_newest_is_none(folder: Folder) 
     assert key_of(source.reload()) == NEW
 
 
+def test_an_error_of_a_kind_that_nobody_foresaw_leaves_the_last_good_state_and_quotes_nothing(folder: Folder) -> None:
+    def parse(path: Path) -> str:
+        text = (path / "api-key").read_text()
+        if text != OLD:
+            raise TypeError(f"{text} is no good")
+        return text
+
+    folder.write()
+    files = SwappedFolder(folder.path, parse)
+    before = files.current()
+    folder.write(api_key=NEW)
+
+    assert (before, files.reload()) == (OLD, OLD)
+    assert files.problem == f"{folder.path} is not understood: TypeError"
+
+
 @pytest.mark.parametrize("how", ["emptied", "removed", "unreadable"])
 def test_files_that_go_away_leave_the_last_good_binding(
     folder: Folder, how: str, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +234,24 @@ def test_whoever_comes_while_it_is_read_for_the_first_time_waits_for_it(folder: 
     other.join()
 
     assert answers == [FILES["uri"]] * 2
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_what_is_swapped_while_it_is_read_is_read_anew(folder: Folder, *, is_strict: bool) -> None:
+    def parse(path: Path) -> tuple[str, ...]:
+        before = (path / "uri").read_text()
+        if before == FILES["uri"]:
+            # What is read next went away with its folder, and looks like a file that is absent.
+            write_version(folder, 1)
+        if is_strict and not (path / "header").exists():
+            raise ValueError("it has no header")
+        return before, (path / "header").read_text() if (path / "header").exists() else ""
+
+    folder.write(header="x-key-0")
+    files = SwappedFolder(folder.path, parse)
+
+    assert files.current() == ("http://api-1:80", "x-key-1")
+    assert files.problem is None
 
 
 def write_version(folder: Folder, number: int) -> None:

@@ -2,7 +2,10 @@
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 from sdk_servers import GRAPHQL_KEY, KEY, VERIFIER, write_verifier
 
 import servicelink
-from servicelink import sync
+from servicelink import context, sync
 from servicelink.counts import Counted
 from servicelink.verify import Allowed
 from servicelink_contract.verifier import Mode
@@ -204,3 +207,25 @@ def test_a_length_that_is_none_is_refused_and_not_raised_for(root: Path, length:
     status, said = call(app, "/graphql", GRAPHQL_KEY.text, REQUEST_METHOD="POST", **words)
 
     assert (status, json.loads(said)["error"]["code"]) == (403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "failure"])
+def test_what_outlives_the_answer_has_no_time_limit_and_keeps_the_ids(root: Path, kind: str) -> None:
+    deadlines: list[float] = []
+    workers: list[Context] = []
+
+    def app(_environ: Any, start_response: Any) -> Iterable[bytes]:
+        workers.append(copy_context())
+        deadlines.append(context.deadline_of_incoming())
+        start_response("200 OK", [])
+        if kind == "failure":
+            raise RuntimeError
+        return [b"fine"] if kind == "list" else iter((b"fine",))
+
+    more = {"HTTP_X_REQUEST_TIMEOUT_MS": "60000", "HTTP_X_REQUEST_ID": "r-1"}
+    with pytest.raises(RuntimeError) if kind == "failure" else nullcontext():
+        call(sync.LinkMiddleware(app), "/v1/x", KEY.text, **more)
+
+    assert math.isfinite(deadlines[0])
+    assert workers[0].run(context.deadline_of_incoming) == math.inf
+    assert workers[0].run(servicelink.current_correlation_id) == "r-1"

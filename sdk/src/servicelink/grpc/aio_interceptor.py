@@ -8,7 +8,7 @@ import grpc.aio
 
 from servicelink.calls.limits import RateLimit
 from servicelink.counts import Counts
-from servicelink.grpc.server_calls import Handler, refusing_handler, serving_handler
+from servicelink.grpc.server_calls import Handler, absent_handler, refusing_handler, serving_handler
 from servicelink.grpc.server_door import HEALTH, GrpcDoor
 
 
@@ -47,4 +47,6 @@ class LinkInterceptor(grpc.aio.ServerInterceptor):
             return refusing_handler(arrival.refused)
         # Of grpcio's own type, which is the only one that it takes.
         handler = await continuation(type(handler_call_details)(path, arrival.shown))
-        return None if handler is None else serving_handler(arrival, handler)
+        if handler is not None:
+            return serving_handler(arrival, handler)
+        return None if arrival.is_decided else absent_handler(arrival)

@@ -25,6 +25,9 @@ Behaviour = Callable[[Any, Any], Any]
 _END = object()
 # Seconds. A server of threads says that a call without a deadline has until the end of time.
 _FOREVER = 1e9
+# In the words of grpcio.
+_ABSENT = grpc.StatusCode.UNIMPLEMENTED, "Method not found!"
+_MALFORMED = grpc.StatusCode.INTERNAL, "Exception deserializing request!"
 # By whether requests and answers are streams.
 _KINDS = {
     (False, False): "unary_unary",
@@ -57,21 +60,27 @@ grpc.aio.ServicerContext.register(ShownContext)
 
 
 class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for checkers only
-    """One call on its way to its handler, whose place it takes; each method stands in for a kind of function."""
+    """One call on its way to its handler, whose place it takes; each method stands in for a kind of function.
 
-    __slots__ = ("_arrival", "_behaviour", "request_deserializer", "response_serializer")
+    What is not decided yet comes as bytes: no message of a stranger's is read.
+    """
+
+    __slots__ = ("_arrival", "_behaviour", "_deserialize", "request_deserializer", "response_serializer")
 
     def __init__(self, arrival: Arrival, behaviour: Behaviour, handler: Handler) -> None:
         self._arrival = arrival
         self._behaviour = behaviour
-        self.request_deserializer = handler.request_deserializer
+        # Streams are read by the handler, and with that after the decision.
+        is_late = not arrival.is_decided and not handler.request_streaming
+        self._deserialize = handler.request_deserializer if is_late else None
+        self.request_deserializer = None if is_late else handler.request_deserializer
         self.response_serializer = handler.response_serializer
 
     async def answer(self, request: Any, rpc: Any) -> Any:
         """Serve by a coroutine. What comes in stays known in its task, which is this call's alone."""
         arrival = self._arrival
         if not arrival.is_decided:
-            await self._admit(rpc)
+            request = await self._admit(request, rpc)
         context.incoming.set(arrival.incoming(rpc.time_remaining()))
         return await self._behaviour(request, ShownContext(rpc, arrival.shown))
 
@@ -79,7 +88,7 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
         """Serve by an asynchronous generator; the task as above."""
         arrival = self._arrival
         if not arrival.is_decided:
-            await self._admit(rpc)
+            request = await self._admit(request, rpc)
         context.incoming.set(arrival.incoming(rpc.time_remaining()))
         async with aclosing(self._behaviour(request, ShownContext(rpc, arrival.shown))) as answers:
             async for message in answers:
@@ -87,10 +96,14 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
 
     def answer_in_thread(self, request: Any, rpc: Any) -> Any:
         """Serve by a function."""
+        if not self._arrival.is_decided:
+            request = self._admit_in_thread(request, rpc)
         return self._entered(rpc).run(self._behaviour, request, ShownContext(rpc, self._arrival.shown))
 
     def stream_in_thread(self, request: Any, rpc: Any) -> Iterator[Any]:
         """Serve by a function that answers an iterator; each answer may be made in another thread."""
+        if not self._arrival.is_decided:
+            request = self._admit_in_thread(request, rpc)
         entered = self._entered(rpc)
         answers = iter(entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown)))
         try:
@@ -101,21 +114,30 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
                 entered.run(answers.close)
 
     def _entered(self, rpc: Any) -> Context:
-        """Answer the context in which the call is known; raises where it is refused."""
-        if not self._arrival.is_decided:
-            refused = self._arrival.judge_peer(rpc.auth_context())
-            if refused is not None:
-                abort(rpc, refused)
+        """Answer the context in which the call is known."""
         entered = copy_context()
         left: float | None = rpc.time_remaining()
         entered.run(context.incoming.set, self._arrival.incoming(None if left is None or left > _FOREVER else left))
         return entered
 
-    async def _admit(self, rpc: Any) -> None:
-        """Decide by the certificate; raises where the call is refused."""
+    async def _admit(self, request: Any, rpc: Any) -> Any:
+        """Decide by the certificate, and answer what is asked; raises where the call is refused."""
         refused = self._arrival.judge_peer(rpc.auth_context())
         if refused is not None:
             await rpc.abort(*render_rpc_refusal(refused))
+        return request if self._deserialize is None else self._deserialize(request)
+
+    def _admit_in_thread(self, request: Any, rpc: Any) -> Any:
+        """As `_admit`."""
+        refused = self._arrival.judge_peer(rpc.auth_context())
+        if refused is not None:
+            abort(rpc, refused)
+        if self._deserialize is None:
+            return request
+        try:
+            return self._deserialize(request)
+        except Exception:  # noqa: BLE001 - whatever an application's own codec raises
+            rpc.abort(*_MALFORMED)
 
 
 def abort(rpc: Any, refused: Refused) -> NoReturn:
@@ -173,5 +195,28 @@ def refusing_handler_in_thread(refused: Refused) -> Handler:
 
     def refuse(requests: Any, rpc: Any) -> NoReturn:
         abort(rpc, refused)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def absent_handler(arrival: Arrival) -> Handler:
+    """Answer what tells that there is no such method, once who asks may know: what there is tells of the server."""
+
+    async def refuse(requests: Any, rpc: Any) -> None:
+        refused = arrival.judge_peer(rpc.auth_context())
+        await rpc.abort(*(_ABSENT if refused is None else render_rpc_refusal(refused)))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def absent_handler_in_thread(arrival: Arrival) -> Handler:
+    """As `absent_handler`, for a server of threads."""
+
+    def refuse(requests: Any, rpc: Any) -> NoReturn:
+        refused = arrival.judge_peer(rpc.auth_context())
+        if refused is not None:
+            abort(rpc, refused)
+        rpc.abort(*_ABSENT)
+        raise AssertionError("abort() raises")
 
     return grpc.stream_stream_rpc_method_handler(refuse)

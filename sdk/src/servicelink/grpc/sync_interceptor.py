@@ -7,7 +7,7 @@ import grpc
 
 from servicelink.calls.limits import RateLimit
 from servicelink.counts import Counts
-from servicelink.grpc.server_calls import Handler, refusing_handler_in_thread, serving_handler
+from servicelink.grpc.server_calls import Handler, absent_handler_in_thread, refusing_handler_in_thread, serving_handler
 from servicelink.grpc.server_door import HEALTH, GrpcDoor
 
 
@@ -36,4 +36,6 @@ class LinkInterceptor(grpc.ServerInterceptor):
         if arrival.refused is not None:
             return refusing_handler_in_thread(arrival.refused)
         handler = continuation(type(handler_call_details)(path, arrival.shown))
-        return None if handler is None else serving_handler(arrival, handler)
+        if handler is not None:
+            return serving_handler(arrival, handler)
+        return None if arrival.is_decided else absent_handler_in_thread(arrival)
