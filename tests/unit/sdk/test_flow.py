@@ -237,6 +237,43 @@ async def test_a_call_on_behalf_of_another_has_what_that_has_left(stage: Stage) 
     assert stage.line.breaker.state is CircuitState.CLOSED
 
 
+TOO_LATE = Outcome(Result.TIMEOUT, problem="no whole answer in time")
+
+
+async def test_time_that_somebody_else_set_speaks_neither_for_nor_against_the_server(stage: Stage) -> None:
+    wire = stage.wire(*[TOO_LATE] * 4, *[CUT] * 5, FINE)
+    breaker = stage.line.breaker = CircuitBreaker(clock=stage.hands.now)
+    unrepeated = Exchange(idempotent=False)
+    with suppress(servicelink.ServiceTimeout):
+        await stage.call(wire, unrepeated)
+    for _ in range(3):
+        token = incoming.set(Incoming(deadline=stage.hands.now() + 0.25))
+        with pytest.raises(servicelink.ServiceTimeout):
+            await stage.call(wire, unrepeated)
+        incoming.reset(token)
+    for _ in range(3):
+        with pytest.raises(servicelink.ServiceUnavailable):
+            await stage.call(wire, unrepeated)
+    before = breaker.state
+    with pytest.raises(servicelink.ServiceUnavailable):
+        await stage.call(wire, unrepeated)
+
+    # One timeout in its own time and four that were cut.
+    assert (before, breaker.state) == (CircuitState.CLOSED, CircuitState.OPEN)
+
+
+async def test_an_attempts_own_time_limit_counts_on_behalf_of_another_as_well(stage: Stage) -> None:
+    breaker = stage.line.breaker = CircuitBreaker(clock=stage.hands.now)
+    exchange = Exchange(CallOptions(attempt_timeout=0.1), idempotent=False)
+    token = incoming.set(Incoming(deadline=stage.hands.now() + 0.25))
+    for _ in range(5):
+        with pytest.raises(servicelink.ServiceTimeout):
+            await stage.call(stage.wire(TOO_LATE), exchange)
+    incoming.reset(token)
+
+    assert breaker.state is CircuitState.OPEN
+
+
 async def test_the_budget_ends_retries_for_all_callers_of_a_link(stage: Stage) -> None:
     stage.line.breaker = CircuitBreaker(failures=0)
     wire = stage.wire(AWAY)
