@@ -55,7 +55,10 @@ class _Unread(Incoming):
             raise AttributeError(name)
         headers = {_text(name).lower(): _text(value) for name, value in self._carried}
         found = read_incoming(headers, self._came_at)
-        if self._left is not None:
+        if self.link is None:
+            # A limit of nobody's: whoever is not known must not cut short the calls that this process makes.
+            found = replace(found, deadline=math.inf)
+        elif self._left is not None:
             found = replace(found, deadline=self._came_at + self._left)
         for field in _FIELDS:
             object.__setattr__(self, field, getattr(found, field))
@@ -104,9 +107,10 @@ def defer_incoming(
     carried: Iterable[tuple[str | bytes, str | bytes]],
     seconds_left: float | None = None,
 ) -> Incoming:
-    """Answer what a call carries on that came now from a verified link; its headers are read once somebody asks.
+    """Answer what a call carries on that came now; its headers are read once somebody asks.
 
-    `seconds_left` says how much time it has, where its protocol says that by other means than a header.
+    `link` is who calls; a call of nobody verified carries on no time limit. `seconds_left` says how much time it has,
+    where its protocol says that by other means than a header.
     """
     found = _Unread.__new__(_Unread)
     # By their slots, since the class is frozen.
