@@ -27,7 +27,7 @@ _MILLISECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{1,64})?"
 )
-_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_TRACESTATE = re.compile(r"(?! )[\x20-\x7e]{1,512}(?<! )")
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,13 @@ def test_a_trace_that_is_not_well_formed_is_not_carried_on(text: str) -> None:
     assert (found.traceparent, found.tracestate) == (None, None)
 
 
+@pytest.mark.parametrize("text", ["", " ", " a=b", "a=b ", "a=b\n", "a=\t"])
+def test_a_state_of_the_trace_that_no_header_can_hold_is_not_carried_on(text: str) -> None:
+    found = read_incoming({"traceparent": PARENT, "tracestate": text}, 0.0)
+
+    assert (found.traceparent, found.tracestate) == (PARENT, None)
+
+
 @pytest.mark.parametrize(("text", "left"), [("1500", 1.5), ("0", 0.0), ("-1", None), ("1e3", None), ("9" * 11, None)])
 def test_the_time_left_is_a_number_of_milliseconds(text: str, left: float | None) -> None:
     deadline = read_incoming({"x-request-timeout-ms": text}, 10.0).deadline

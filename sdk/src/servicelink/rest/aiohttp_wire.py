@@ -22,7 +22,7 @@ from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
 from servicelink.rest.bodies import Ending
-from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_own_origin, settle
+from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
 from servicelink.rest.limits import Pool
 
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -49,7 +49,7 @@ class AiohttpWire:
         """Make one attempt; a unary answer is read whole."""
         call = send.call
         request: httpx.Request = call.message
-        require_own_origin(send.binding, call)
+        require_sendable(send.binding, call)
         started = time.monotonic()
         try:
             async with asyncio.timeout(None if send.limit == math.inf else send.limit) as limit:
