@@ -19,6 +19,7 @@ from servicelink.calls.flow import Deliver, Send, flow
 from servicelink.calls.limits import Pace, RateLimit, RetryBudget
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
+from servicelink.calls.retry import parse_retry_after
 from servicelink.context import Incoming, incoming
 
 BINDING = Binding("shop/web", "grpc://api:1", Credential("x-service-auth", "old-key", "OLD"), "shop/api", Limits())
@@ -206,6 +207,11 @@ async def test_nobody_waits_for_more_than_a_minute_even_without_a_limit(stage: S
     wire = stage.wire(replace(AWAY, retry_after=61.0), FINE)
 
     assert await stage.call(wire, Exchange(CallOptions(timeout=math.inf))) == "away"
+
+
+@pytest.mark.parametrize("text", ["Mon, 99999999999999999999 Jan 2024 00:00:00 GMT", "soon", "-1", "9" * 400, ""])
+def test_a_time_to_come_back_that_is_not_understood_is_none(text: str) -> None:
+    assert parse_retry_after(text, 0.0) is None
 
 
 async def test_the_time_limit_counts_all_attempts_and_travels(stage: Stage) -> None:
