@@ -382,6 +382,27 @@ async def test_no_more_connections_are_opened_than_the_limits_say(world: World) 
     assert len(stage.requests) == 20
 
 
+async def test_waiting_for_a_connection_of_ones_own_speaks_against_no_server(world: World) -> None:
+    held, released = asyncio.Event(), asyncio.Event()
+
+    async def hold(peer: Peer, request: Request) -> None:
+        held.set()
+        await released.wait()
+        await fine(peer, request)
+
+    stage = await world.stage(hold)
+    api = world.connect(stage, limits=httpx.Limits(max_connections=1))
+    first = asyncio.create_task(api.get("/", timeout=30))
+    await held.wait()
+    for _ in range(6):
+        with pytest.raises(servicelink.ServiceTimeout, match="own connections"):
+            await api.get("/", timeout=0.02, retries=0)
+    released.set()
+
+    assert ((await first).text, (await api.get("/")).text) == ("fine", "fine")
+    assert len(stage.requests) == 2
+
+
 async def test_a_connection_that_was_idle_for_too_long_is_not_used(world: World) -> None:
     stage = await world.stage(fine)
     api = world.connect(stage, limits=httpx.Limits(keepalive_expiry=0.05))

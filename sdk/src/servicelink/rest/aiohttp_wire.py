@@ -23,7 +23,7 @@ from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
 from servicelink.rest.bodies import Ending
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
-from servicelink.rest.limits import Pool
+from servicelink.rest.limits import CROWDED, Pool
 
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # Bytes. What a socket takes without waiting; larger bodies go in pieces, to notice a server that stops reading.
@@ -50,10 +50,10 @@ class AiohttpWire:
         call = send.call
         request: httpx.Request = call.message
         require_sendable(send.binding, call)
-        started = time.monotonic()
+        started, queue = time.monotonic(), _Queue()
         try:
             async with asyncio.timeout(None if send.limit == math.inf else send.limit) as limit:
-                answer = await self._begin(send, request, limit)
+                answer = await self._begin(send, request, limit, queue)
                 if call.streamed and not _is_short_error(answer):
                     response = _response(answer, request, AiohttpBody(answer, call, send.idle))
                 else:
@@ -64,7 +64,8 @@ class AiohttpWire:
             reason = error.os_error.strerror or type(error.os_error).__name__
             return Outcome(Result.UNSENT, problem=f"not connected: {reason}")
         except TimeoutError:
-            return Outcome(Result.TIMEOUT, problem="no whole answer in time")
+            problem = CROWDED if queue.is_in else "no whole answer in time"
+            return Outcome(Result.TIMEOUT, problem=problem, blameless=queue.is_in)
         except (aiohttp.ClientError, OSError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
@@ -85,7 +86,9 @@ class AiohttpWire:
         if session is not None:
             await session.close()
 
-    async def _begin(self, send: Send, request: httpx.Request, limit: asyncio.Timeout) -> aiohttp.ClientResponse:
+    async def _begin(
+        self, send: Send, request: httpx.Request, limit: asyncio.Timeout, queue: "_Queue"
+    ) -> aiohttp.ClientResponse:
         url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
         tls = self._tls(send.binding)
         return await self._session().request(
@@ -95,6 +98,7 @@ class AiohttpWire:
             data=self._data(request, limit),
             allow_redirects=False,
             ssl=True if tls is None else tls,
+            trace_request_ctx=queue,
         )
 
     def _data(self, request: httpx.Request, limit: asyncio.Timeout) -> Any:
@@ -214,6 +218,30 @@ class _Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close or idle >= self._most_idle)
 
 
+class _Queue:
+    """Whether an attempt is waiting for a connection, all being in use."""
+
+    __slots__ = ("is_in",)
+
+    def __init__(self) -> None:
+        self.is_in = False
+
+
+async def _enter_queue(_session: aiohttp.ClientSession, context: Any, _: Any) -> None:
+    context.trace_request_ctx.is_in = True
+
+
+async def _leave_queue(_session: aiohttp.ClientSession, context: Any, _: Any) -> None:
+    context.trace_request_ctx.is_in = False
+
+
+def _watch_queue() -> aiohttp.TraceConfig:
+    watching = aiohttp.TraceConfig()
+    watching.on_connection_queued_start.append(_enter_queue)
+    watching.on_connection_queued_end.append(_leave_queue)
+    return watching
+
+
 def _open_session(pool: Pool) -> aiohttp.ClientSession:
     options: dict[str, Any] = {"limit": pool.connections, "keepalive_timeout": pool.idle_for}
     bounded = pool.idle < (pool.connections or math.inf)
@@ -225,6 +253,7 @@ def _open_session(pool: Pool) -> aiohttp.ClientSession:
         # httpx decodes by itself, and would decode a second time.
         auto_decompress=False,
         trust_env=False,
+        trace_configs=[_watch_queue()],
     )
     session._retry_connection = False  # noqa: SLF001 - aiohttp re-sends dropped idempotent calls and has no switch for it
     return session

@@ -22,7 +22,7 @@ from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
 from servicelink.rest.bodies import Ending
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
-from servicelink.rest.limits import Pool
+from servicelink.rest.limits import CROWDED, Pool
 from servicelink.rest.sockets import Patience, PatientBackend
 
 _TLS_PORT = 443
@@ -74,6 +74,8 @@ class HttpcoreWire:
         # What these errors say may quote what was sent or received, so only their kind goes on.
         except httpcore.ConnectError as error:
             return Outcome(Result.UNSENT, problem=f"not connected: {error}")
+        except httpcore.PoolTimeout:
+            return Outcome(Result.TIMEOUT, problem=CROWDED, blameless=True)
         except (httpcore.TimeoutException, TimeoutError):
             return Outcome(Result.TIMEOUT, problem="no whole answer in time")
         except httpcore.LocalProtocolError:
