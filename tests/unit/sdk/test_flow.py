@@ -399,6 +399,52 @@ async def test_calls_take_turns_and_one_whose_turn_comes_too_late_is_refused(sta
     assert stage.hands.slept == pytest.approx([5.0], abs=1e-4)
 
 
+class Impatient(Hands):
+    """Hands of somebody who goes away while he waits."""
+
+    def sleep(self, seconds: float) -> None:
+        """Go away."""
+        raise asyncio.CancelledError
+
+
+async def test_who_goes_away_while_waiting_for_a_turn_gives_it_back(stage: Stage) -> None:
+    stage.line.pace = Pace(RateLimit(calls=1, per=1.0))
+    wire, patient = stage.wire(FINE), stage.hands
+    await stage.call(wire)
+    stage.hands = Impatient()
+    for _ in range(6):
+        with pytest.raises(asyncio.CancelledError):
+            await stage.call(wire)
+    stage.hands = patient
+    await stage.call(wire)
+
+    assert len(wire.sent) == 2
+    assert patient.slept == pytest.approx([1.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("order", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (2.0, 1.0, 3.0)])
+def test_turns_that_are_given_back_in_any_order_are_as_if_never_taken(order: tuple[float, ...]) -> None:
+    pace = Pace(RateLimit(calls=1, per=1.0))
+    taken = [pace.reserve(10.0, math.inf) for _ in range(4)]
+    for wait in order:
+        pace.give_back(10.0 + wait)
+
+    assert taken == pytest.approx([0.0, 1.0, 2.0, 3.0], abs=1e-4)
+    assert [pace.reserve(10.5, math.inf) for _ in range(2)] == pytest.approx([0.5, 1.5], abs=1e-4)
+
+
+def test_a_turn_that_is_given_back_goes_to_one_call_at_its_time_or_to_none() -> None:
+    pace = Pace(RateLimit(calls=1, per=1.0))
+    for _ in range(4):
+        pace.reserve(10.0, math.inf)
+    pace.give_back(11.0)
+    pace.give_back(12.0)
+
+    # At 13 somebody else goes; what was free at 11 has passed, and what is too late for one is left to another.
+    assert pace.reserve(11.5, 0.4) is None
+    assert [pace.reserve(11.5, math.inf) for _ in range(2)] == pytest.approx([0.5, 2.5], abs=1e-4)
+
+
 class Notes:
     """An interceptor that notes what it sees."""
 

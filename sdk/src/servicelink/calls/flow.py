@@ -136,7 +136,11 @@ def _take_turn(line: Line, call: Call) -> Flow[None]:
             **where(call, "Call less often, ask for more time with timeout=, or raise rate_limit="),
         )
     if wait > 0:
-        yield Sleep(wait)
+        try:
+            yield Sleep(wait)
+        except BaseException:
+            line.pace.give_back(now + wait)
+            raise
 
 
 class _Attempts(Generic[T]):
