@@ -78,7 +78,9 @@ class RestExchange:
         return all(_is_rewindable(file) for file in _files(self._content.get("files")))
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
-        """Address the call; raises ServiceError for a URL that leads elsewhere and for headers that cannot be sent."""
+        """Address the call; raises ServiceError for a URL that leads elsewhere and for what cannot be sent."""
+        if not _TOKEN.fullmatch(self.method):
+            raise ServiceError(f"{self.method!r} is no name that a method can have (RFC 9110)", link=binding.link)
         metadata, given = _metadata(self._headers)
         call = Call(
             protocol=Protocol.REST,
@@ -96,7 +98,8 @@ class RestExchange:
             kid=binding.kid,
         )
         target = _join(binding, self._url, call)
-        call.operation = f"{self.method} {target.path}"
+        # Encoded: a decoded path may hold line breaks, with which whoever names it would write log lines of his own.
+        call.operation = f"{self.method} {target.raw_path.partition(b'?')[0].decode('ascii')}"
         request = self._build(target, given)
         # Ours alone: an application that sets it would send one credential and report another.
         if binding.credential is not None:
