@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -212,6 +212,37 @@ async def test_a_server_that_stops_reading_is_noticed(world: World) -> None:
 
         with pytest.raises(servicelink.ServiceTimeout):
             await api.post("/", content=b"x" * 50_000_000)
+
+
+async def echo(_scope: Any, receive: Any, send: Any) -> None:
+    """Answer before the body is there, and repeat it."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun:", "more_body": True})
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
+
+async def test_a_body_may_be_sent_on_after_its_answer_has_begun(serve: Callable[[Any], Awaitable[str]]) -> None:
+    begun = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one "
+        await begun.wait()
+        yield b"two "
+        yield b"three"
+
+    address = await serve(echo)
+    async with (
+        servicelink.ServiceClient(service_name="api", base_url=address, write_timeout=30) as api,
+        api.stream("POST", "/", content=body()) as response,
+    ):
+        begun.set()
+        answer = await response.aread()
+
+    assert answer == b"begun:one two three"
 
 
 async def test_a_stream_is_read_as_it_comes(world: World) -> None:

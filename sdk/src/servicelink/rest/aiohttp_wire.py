@@ -53,11 +53,14 @@ class AiohttpWire:
         started, queue = time.monotonic(), _Queue()
         try:
             async with asyncio.timeout(None if send.limit == math.inf else send.limit) as limit:
-                answer = await self._begin(send, request, limit, queue)
+                deadline = _Deadline(limit)
+                answer = await self._begin(send, request, deadline, queue)
                 if call.streamed and not _is_short_error(answer):
                     response = _response(answer, request, AiohttpBody(answer, call, send.idle))
                 else:
                     response = _response(answer, request, await answer.read())
+                # What is still sent of the body may last.
+                deadline.is_over = True
             return settle(response, self._wall(), time.monotonic() - started)
         # What these errors say may quote what was sent or received, so only their kind goes on.
         except aiohttp.ClientConnectorError as error:
@@ -87,7 +90,7 @@ class AiohttpWire:
             await session.close()
 
     async def _begin(
-        self, send: Send, request: httpx.Request, limit: asyncio.Timeout, queue: "_Queue"
+        self, send: Send, request: httpx.Request, deadline: "_Deadline", queue: "_Queue"
     ) -> aiohttp.ClientResponse:
         url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
         tls = self._tls(send.binding)
@@ -95,20 +98,20 @@ class AiohttpWire:
             request.method,
             url,
             headers=_headers(send, request),
-            data=self._data(request, limit),
+            data=self._data(request, deadline),
             allow_redirects=False,
             ssl=True if tls is None else tls,
             trace_request_ctx=queue,
         )
 
-    def _data(self, request: httpx.Request, limit: asyncio.Timeout) -> Any:
+    def _data(self, request: httpx.Request, deadline: "_Deadline") -> Any:
         if isinstance(request.stream, httpx.ByteStream):
             content = request.content
             if len(content) <= _PIECE:
                 return content or None
-            return _upload(_pieces(content), limit, self._pool.write_timeout)
+            return _upload(_pieces(content), deadline, self._pool.write_timeout)
         assert isinstance(request.stream, httpx.AsyncByteStream)
-        return _upload(aiter(request.stream), limit, self._pool.write_timeout)
+        return _upload(aiter(request.stream), deadline, self._pool.write_timeout)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._generation != forks.generation():
@@ -192,17 +195,33 @@ async def _pieces(content: bytes) -> AsyncIterator[bytes]:
         yield bytes(view[start : start + _PIECE])
 
 
-async def _upload(pieces: AsyncIterator[bytes], limit: asyncio.Timeout, write_timeout: float) -> AsyncIterator[bytes]:
+class _Deadline:
+    """Until when an attempt may last, None where it may for ever; it does not move once that `is_over`."""
+
+    __slots__ = ("_limit", "is_over", "until")
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self._limit = limit
+        self.until = limit.when()
+        self.is_over = False
+
+    def move(self, when: float | None) -> None:
+        """Have the attempt end at another time of the event loop."""
+        if not self.is_over and not self._limit.expired():
+            self._limit.reschedule(when)
+
+
+async def _upload(pieces: AsyncIterator[bytes], deadline: _Deadline, write_timeout: float) -> AsyncIterator[bytes]:
     """Hand out a body; whoever takes a piece must come back for the next within `write_timeout` seconds."""
     loop = asyncio.get_running_loop()
-    until = limit.when()
+    until = deadline.until
     async for piece in pieces:
-        if write_timeout < math.inf and not limit.expired():
+        if write_timeout < math.inf:
             late = loop.time() + write_timeout
-            limit.reschedule(late if until is None else min(until, late))
+            deadline.move(late if until is None else min(until, late))
         yield piece
-        if write_timeout < math.inf and not limit.expired():
-            limit.reschedule(until)
+        if write_timeout < math.inf:
+            deadline.move(until)
 
 
 class _Connector(aiohttp.TCPConnector):
