@@ -5,6 +5,7 @@ libraries which know it find what they look for. `link.json` holds what an SDK r
 """
 
 import json
+import sys
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -84,8 +85,8 @@ def parse_link_document(text: str) -> LinkDocument:
             link=take(found, "link", str),
             server=take(found, "server", str),
             timeout=_seconds(found, "timeout"),
-            retries=take(found, "retries", int),
-            breaker_failures=take(found, "breaker_failures", int),
+            retries=_count(found, "retries"),
+            breaker_failures=_count(found, "breaker_failures"),
             breaker_open_for=_seconds(found, "breaker_open_for"),
             registry=found.get("registry"),
             registry_ca=found.get("registry_ca"),
@@ -103,6 +104,14 @@ def _require_format(value: object) -> None:
 
 def _seconds(found: dict[str, Any], name: str) -> float:
     value = found[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    # NaN is within no bounds, and JSON has whole numbers that no float holds.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise LinkDocumentError(f"{name} is no number of seconds")
     return float(value)
+
+
+def _count(found: dict[str, Any], name: str) -> int:
+    value = take(found, name, int)
+    if value < 0:
+        raise LinkDocumentError(f"{name} is no number from 0")
+    return value

@@ -27,7 +27,7 @@ _MILLISECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{1,64})?"
 )
-_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_TRACESTATE = re.compile(r"(?! )[\x20-\x7e]{1,512}(?<! )")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,10 @@ class _Unread(Incoming):
             raise AttributeError(name)
         headers = {_text(name).lower(): _text(value) for name, value in self._carried}
         found = read_incoming(headers, self._came_at)
-        if self._left is not None:
+        if self.link is None:
+            # A limit of nobody's: whoever is not known must not cut short the calls that this process makes.
+            found = replace(found, deadline=math.inf)
+        elif self._left is not None:
             found = replace(found, deadline=self._came_at + self._left)
         for field in _FIELDS:
             object.__setattr__(self, field, getattr(found, field))
@@ -105,9 +108,10 @@ def defer_incoming(
     carried: Iterable[tuple[str | bytes, str | bytes]],
     seconds_left: float | None = None,
 ) -> Incoming:
-    """Answer what a call carries on that came now from a verified link; its headers are read once somebody asks.
+    """Answer what a call carries on that came now; its headers are read once somebody asks.
 
-    `seconds_left` says how much time it has, where its protocol says that by other means than a header.
+    `link` is who calls; a call of nobody verified carries on no time limit. `seconds_left` says how much time it has,
+    where its protocol says that by other means than a header.
     """
     found = _Unread.__new__(_Unread)
     # By their slots, since the class is frozen.

@@ -330,6 +330,24 @@ async def test_what_came_in_is_read_when_somebody_asks(root: Path, mount: Mount,
     assert seen == [("order-7", ids["traceparent"])]
 
 
+async def test_only_who_is_verified_sets_a_time_limit(root: Path, mount: Mount, serve: Serve) -> None:
+    write(mount, root / "api")
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        came = context.incoming.get()
+        seen.append((came.correlation_id, came.deadline < math.inf))
+        await App()(scope, receive, send)
+
+    address = await serve(LinkMiddleware(app))
+    said = {"x-correlation-id": "order-7", "x-request-timeout-ms": "1"}
+    await get(address, "/healthz", said)
+    await get(address, "/healthz", {**WITH_KEY, **said})
+    await get(address, "/v1/x", {**WITH_KEY, **said})
+
+    assert seen == [("order-7", False), ("order-7", False), ("order-7", True)]
+
+
 def test_counts_are_bounded() -> None:
     tally = Tally(max_rows=2)
     for number in range(5):

@@ -351,6 +351,52 @@ async def test_a_header_with_a_line_break_is_never_sent(world: World, value: str
     assert world.server.seen == []
 
 
+class Naming:
+    """An interceptor that adds a header."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self._header = name, value
+
+    def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+        """Add it."""
+        name, value = self._header
+        call.metadata[name] = value
+        yield
+
+
+ODD_FIELDS = [("x-note", "secret "), ("x-note", "\tsecret"), ("x-note", "sec\x1bret"), ("x-note", "secret\x7f")]
+ODD_NAMES = [("x note", "secret"), ("", "secret"), ("x:note", "secret"), ("x,note", "secret"), ("x\nnote", "secret")]
+
+
+@pytest.mark.parametrize("added", ["by the call", "by an interceptor"])
+@pytest.mark.parametrize("field", [*ODD_FIELDS, *ODD_NAMES, ("x-note", "secret\nx: y")])
+async def test_a_header_that_cannot_be_sent_is_its_callers_error_alone(
+    world: World, field: tuple[str, str], added: str
+) -> None:
+    world.bind()
+    names = added == "by an interceptor"
+    api = world.connect(interceptors=[Naming(*field)] if names else [])
+    for _ in range(6):
+        with pytest.raises(servicelink.ServiceError) as bad:
+            await api.get("/", headers=None if names else dict([field]))
+        assert type(bad.value) is servicelink.ServiceError
+        assert (repr(field[0]) in str(bad.value), "ret" in str(bad.value)) == (True, False)
+
+    assert (world.server.seen, api.client.breaker.state) == ([], servicelink.CircuitState.CLOSED)
+    assert (await world.connect().get("/", headers={"x-note": "Ada L.", "x-none": ""})).status_code == 200
+
+
+async def test_a_length_that_is_none_is_its_callers_error_alone(world: World) -> None:
+    world.bind()
+    api = world.connect()
+    for _ in range(6):
+        with pytest.raises((servicelink.ServiceError, ValueError)) as bad:
+            await api.post("/", content=b"zz", headers={"content-length": "x"})
+        assert not isinstance(bad.value, servicelink.ServiceUnavailable)
+
+    assert api.client.breaker.state is servicelink.CircuitState.CLOSED
+
+
 @pytest.mark.parametrize("given", ["client", "call", "link", "options"])
 async def test_a_call_ends_at_its_time_limit(world: World, given: str) -> None:
     world.bind(timeout=0.05 if given == "link" else 60.0)

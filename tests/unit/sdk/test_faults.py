@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -214,6 +214,37 @@ async def test_a_server_that_stops_reading_is_noticed(world: World) -> None:
             await api.post("/", content=b"x" * 50_000_000)
 
 
+async def echo(_scope: Any, receive: Any, send: Any) -> None:
+    """Answer before the body is there, and repeat it."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun:", "more_body": True})
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
+
+async def test_a_body_may_be_sent_on_after_its_answer_has_begun(serve: Callable[[Any], Awaitable[str]]) -> None:
+    begun = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one "
+        await begun.wait()
+        yield b"two "
+        yield b"three"
+
+    address = await serve(echo)
+    async with (
+        servicelink.ServiceClient(service_name="api", base_url=address, write_timeout=30) as api,
+        api.stream("POST", "/", content=body()) as response,
+    ):
+        begun.set()
+        answer = await response.aread()
+
+    assert answer == b"begun:one two three"
+
+
 async def test_a_stream_is_read_as_it_comes(world: World) -> None:
     rest = asyncio.Event()
 
@@ -380,6 +411,27 @@ async def test_no_more_connections_are_opened_than_the_limits_say(world: World) 
 
     assert stage.connections <= 2
     assert len(stage.requests) == 20
+
+
+async def test_waiting_for_a_connection_of_ones_own_speaks_against_no_server(world: World) -> None:
+    held, released = asyncio.Event(), asyncio.Event()
+
+    async def hold(peer: Peer, request: Request) -> None:
+        held.set()
+        await released.wait()
+        await fine(peer, request)
+
+    stage = await world.stage(hold)
+    api = world.connect(stage, limits=httpx.Limits(max_connections=1))
+    first = asyncio.create_task(api.get("/", timeout=30))
+    await held.wait()
+    for _ in range(6):
+        with pytest.raises(servicelink.ServiceTimeout, match="own connections"):
+            await api.get("/", timeout=0.02, retries=0)
+    released.set()
+
+    assert ((await first).text, (await api.get("/")).text) == ("fine", "fine")
+    assert len(stage.requests) == 2
 
 
 async def test_a_connection_that_was_idle_for_too_long_is_not_used(world: World) -> None:

@@ -19,6 +19,7 @@ from servicelink.calls.flow import Deliver, Send, flow
 from servicelink.calls.limits import Pace, RateLimit, RetryBudget
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
+from servicelink.calls.retry import parse_retry_after
 from servicelink.context import Incoming, incoming
 
 BINDING = Binding("shop/web", "grpc://api:1", Credential("x-service-auth", "old-key", "OLD"), "shop/api", Limits())
@@ -208,6 +209,11 @@ async def test_nobody_waits_for_more_than_a_minute_even_without_a_limit(stage: S
     assert await stage.call(wire, Exchange(CallOptions(timeout=math.inf))) == "away"
 
 
+@pytest.mark.parametrize("text", ["Mon, 99999999999999999999 Jan 2024 00:00:00 GMT", "soon", "-1", "9" * 400, ""])
+def test_a_time_to_come_back_that_is_not_understood_is_none(text: str) -> None:
+    assert parse_retry_after(text, 0.0) is None
+
+
 async def test_the_time_limit_counts_all_attempts_and_travels(stage: Stage) -> None:
     wire = stage.wire(replace(AWAY, retry_after=1.0), FINE)
     await stage.call(wire, Exchange(CallOptions(timeout=2.0, attempt_timeout=1.5)))
@@ -235,6 +241,43 @@ async def test_a_call_on_behalf_of_another_has_what_that_has_left(stage: Stage) 
     assert [sent.limit for sent in wire.sent] == [0.25]
     assert stage.line.breaker is not None
     assert stage.line.breaker.state is CircuitState.CLOSED
+
+
+TOO_LATE = Outcome(Result.TIMEOUT, problem="no whole answer in time")
+
+
+async def test_time_that_somebody_else_set_speaks_neither_for_nor_against_the_server(stage: Stage) -> None:
+    wire = stage.wire(*[TOO_LATE] * 4, *[CUT] * 5, FINE)
+    breaker = stage.line.breaker = CircuitBreaker(clock=stage.hands.now)
+    unrepeated = Exchange(idempotent=False)
+    with suppress(servicelink.ServiceTimeout):
+        await stage.call(wire, unrepeated)
+    for _ in range(3):
+        token = incoming.set(Incoming(deadline=stage.hands.now() + 0.25))
+        with pytest.raises(servicelink.ServiceTimeout):
+            await stage.call(wire, unrepeated)
+        incoming.reset(token)
+    for _ in range(3):
+        with pytest.raises(servicelink.ServiceUnavailable):
+            await stage.call(wire, unrepeated)
+    before = breaker.state
+    with pytest.raises(servicelink.ServiceUnavailable):
+        await stage.call(wire, unrepeated)
+
+    # One timeout in its own time and four that were cut.
+    assert (before, breaker.state) == (CircuitState.CLOSED, CircuitState.OPEN)
+
+
+async def test_an_attempts_own_time_limit_counts_on_behalf_of_another_as_well(stage: Stage) -> None:
+    breaker = stage.line.breaker = CircuitBreaker(clock=stage.hands.now)
+    exchange = Exchange(CallOptions(attempt_timeout=0.1), idempotent=False)
+    token = incoming.set(Incoming(deadline=stage.hands.now() + 0.25))
+    for _ in range(5):
+        with pytest.raises(servicelink.ServiceTimeout):
+            await stage.call(stage.wire(TOO_LATE), exchange)
+    incoming.reset(token)
+
+    assert breaker.state is CircuitState.OPEN
 
 
 async def test_the_budget_ends_retries_for_all_callers_of_a_link(stage: Stage) -> None:
@@ -354,6 +397,52 @@ async def test_calls_take_turns_and_one_whose_turn_comes_too_late_is_refused(sta
 
     assert len(wire.sent) == 3
     assert stage.hands.slept == pytest.approx([5.0], abs=1e-4)
+
+
+class Impatient(Hands):
+    """Hands of somebody who goes away while he waits."""
+
+    def sleep(self, seconds: float) -> None:
+        """Go away."""
+        raise asyncio.CancelledError
+
+
+async def test_who_goes_away_while_waiting_for_a_turn_gives_it_back(stage: Stage) -> None:
+    stage.line.pace = Pace(RateLimit(calls=1, per=1.0))
+    wire, patient = stage.wire(FINE), stage.hands
+    await stage.call(wire)
+    stage.hands = Impatient()
+    for _ in range(6):
+        with pytest.raises(asyncio.CancelledError):
+            await stage.call(wire)
+    stage.hands = patient
+    await stage.call(wire)
+
+    assert len(wire.sent) == 2
+    assert patient.slept == pytest.approx([1.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("order", [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (2.0, 1.0, 3.0)])
+def test_turns_that_are_given_back_in_any_order_are_as_if_never_taken(order: tuple[float, ...]) -> None:
+    pace = Pace(RateLimit(calls=1, per=1.0))
+    taken = [pace.reserve(10.0, math.inf) for _ in range(4)]
+    for wait in order:
+        pace.give_back(10.0 + wait)
+
+    assert taken == pytest.approx([0.0, 1.0, 2.0, 3.0], abs=1e-4)
+    assert [pace.reserve(10.5, math.inf) for _ in range(2)] == pytest.approx([0.5, 1.5], abs=1e-4)
+
+
+def test_a_turn_that_is_given_back_goes_to_one_call_at_its_time_or_to_none() -> None:
+    pace = Pace(RateLimit(calls=1, per=1.0))
+    for _ in range(4):
+        pace.reserve(10.0, math.inf)
+    pace.give_back(11.0)
+    pace.give_back(12.0)
+
+    # At 13 somebody else goes; what was free at 11 has passed, and what is too late for one is left to another.
+    assert pace.reserve(11.5, 0.4) is None
+    assert [pace.reserve(11.5, math.inf) for _ in range(2)] == pytest.approx([0.5, 2.5], abs=1e-4)
 
 
 class Notes:

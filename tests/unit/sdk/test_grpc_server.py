@@ -336,6 +336,16 @@ async def test_an_exempt_call_still_hides_the_credential(start: Start, client_of
     assert await client.refusal("ListUsers") == UNAUTHENTICATED
 
 
+async def test_only_who_is_verified_sets_a_time_limit(start: Start, client_of: ClientOf) -> None:
+    served = await start(exempt=(f"{FULL_NAME}/GetUser",))
+    stub = plain_stub(client_of(served).channel)
+    request = generated()[0].GetUserRequest(user_id="7")
+    await in_thread(lambda: stub.GetUser(request, metadata=(AUTH, ("x-correlation-id", "order-7")), timeout=30))
+    [reached] = served.users.reached
+
+    assert (reached.incoming.correlation_id, reached.incoming.deadline) == ("order-7", math.inf)
+
+
 @pytest.mark.parametrize("text", ["", "a.B", "/a.B/C", "a.B/C/", "*/*", "a.B/**", "a.B/Get*", "a..B/C"])
 def test_what_names_no_method_exempts_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTERNAL_API_KEY", KEY.text)

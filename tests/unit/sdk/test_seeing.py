@@ -71,7 +71,7 @@ async def play(peer: Peer, request: Request) -> None:
         # A server that repeats what it was sent.
         await peer.reply(500, repr(request.headers).encode())
     else:
-        await peer.reply(int(path.strip("/") or "200"), b"{}")
+        await peer.reply(int(path[1:4] or "200"), b"{}")
 
 
 @pytest.fixture(params=WORLDS)
@@ -97,6 +97,26 @@ async def test_a_call_is_logged_at_its_start_and_end_with_its_correlation_id(
         "GET /",
         "c-1",
     )
+
+
+async def test_no_path_writes_a_log_line_of_its_own(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "servicelink")
+    await world.connect().get("/200%0aall%20keys%1b[2J%C3%A4", params={"token": "secret"})
+    lines = [record.getMessage() for record in caplog.records if record.name == "servicelink"]
+
+    assert ["GET /200%0aall%20keys%1b[2J%C3%A4: " in line for line in lines] == [True, True]
+    assert all(line.isprintable() and "secret" not in line for line in lines)
+
+
+@pytest.mark.parametrize("method", ["G T", "GET\r\nx: y", "", "GÄT"])
+async def test_a_method_that_is_none_is_its_callers_error_alone(world: World, method: str) -> None:
+    api = world.connect()
+    for _ in range(6):
+        with pytest.raises(servicelink.ServiceError, match="no name that a method can have") as bad:
+            await api.request(method, "/")
+        assert str(bad.value).isprintable()
+
+    assert (world.stage.requests, api.client.breaker.state) == ([], servicelink.CircuitState.CLOSED)
 
 
 async def test_ids_trace_and_time_left_of_an_incoming_call_go_out_again(world: World) -> None:
@@ -157,6 +177,13 @@ def test_a_trace_that_is_not_well_formed_is_not_carried_on(text: str) -> None:
     found = read_incoming({"traceparent": text, "tracestate": "a=b"}, 0.0)
 
     assert (found.traceparent, found.tracestate) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["", " ", " a=b", "a=b ", "a=b\n", "a=\t"])
+def test_a_state_of_the_trace_that_no_header_can_hold_is_not_carried_on(text: str) -> None:
+    found = read_incoming({"traceparent": PARENT, "tracestate": text}, 0.0)
+
+    assert (found.traceparent, found.tracestate) == (PARENT, None)
 
 
 @pytest.mark.parametrize(("text", "left"), [("1500", 1.5), ("0", 0.0), ("-1", None), ("1e3", None), ("9" * 11, None)])

@@ -16,6 +16,7 @@ from sdk_servers import GRAPHQL_KEY, KEY, VERIFIER, write_verifier
 
 import servicelink
 from servicelink import context, sync
+from servicelink.context import Incoming
 from servicelink.counts import Counted
 from servicelink.verify import Allowed
 from servicelink_contract.verifier import Mode
@@ -29,6 +30,7 @@ class App:
     def __init__(self) -> None:
         self.environs: list[Any] = []
         self.links: list[Allowed | None] = []
+        self.came: list[Incoming] = []
         self.bodies: list[bytes] = []
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -40,6 +42,7 @@ class App:
 
     def _answer(self) -> Iterator[bytes]:
         self.links.append(servicelink.current_link())
+        self.came.append(context.incoming.get())
         yield b"fine"
 
 
@@ -133,6 +136,17 @@ def test_an_exempt_path_needs_no_key_and_a_mounted_application_is_judged_whole(r
     statuses = [call(middleware, "/healthz")[0], call(middleware, "/x", KEY.text, SCRIPT_NAME="/v1")[0]]
 
     assert (statuses, app.links) == ([200, 200], [None, LINK])
+
+
+def test_only_who_is_verified_sets_a_time_limit(root: Path) -> None:
+    app = App()
+    middleware = sync.LinkMiddleware(app)
+    said = {"HTTP_X_CORRELATION_ID": "order-7", "HTTP_X_REQUEST_TIMEOUT_MS": "1"}
+    call(middleware, "/healthz", **said)
+    call(middleware, "/v1/x", KEY.text, **said)
+
+    assert [came.correlation_id for came in app.came] == ["order-7"] * 2
+    assert [came.deadline < math.inf for came in app.came] == [False, True]
 
 
 def test_with_nothing_to_check_calls_with_it_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

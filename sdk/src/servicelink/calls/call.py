@@ -72,7 +72,8 @@ class Outcome:
 
     `status` is the HTTP status, or the number of the gRPC code; `code` the error's own name, where it has one.
     `metadata` came with the answer, `response` is the answer itself. `problem` says in words why there is none.
-    `retry_after` is in seconds, None where the server did not say.
+    `retry_after` is in seconds, None where the server did not say. `blameless` says that it is not of the server's
+    doing, so that it speaks neither for nor against it (circuit breaker).
     """
 
     result: Result
@@ -82,6 +83,7 @@ class Outcome:
     response: Any = field(default=None, repr=False)
     problem: str = ""
     retry_after: float | None = None
+    blameless: bool = False
 
 
 CANCELLED = Outcome(Result.CANCELLED, problem="the caller went away")

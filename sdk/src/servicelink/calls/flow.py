@@ -7,7 +7,7 @@ What differs between REST, gRPC and GraphQL is in their `Exchange` and their wir
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 from typing import Protocol as Interface
 
@@ -108,13 +108,14 @@ def flow(line: Line, exchange: Exchange[T]) -> Flow[T]:
     started = clock.now()
     options, limits = exchange.options, binding.limits
     timeout = limits.timeout if options.timeout is None else options.timeout
-    deadline = min(started + timeout, deadline_of_incoming())
+    own = started + timeout
+    deadline = min(own, deadline_of_incoming())
     call = exchange.open(binding, deadline, deadline - started)
     report = Report(line, call, started)
     try:
         if line.pace is not None:
             yield from _take_turn(line, call)
-        attempts = _Attempts(line, exchange, call, binding=binding, idle=timeout)
+        attempts = _Attempts(line, exchange, call, binding=binding, idle=timeout, hurried=deadline < own)
         outcome, delivered = yield from attempts.run()
         report.outcome = outcome
     except BaseException as error:
@@ -135,18 +136,25 @@ def _take_turn(line: Line, call: Call) -> Flow[None]:
             **where(call, "Call less often, ask for more time with timeout=, or raise rate_limit="),
         )
     if wait > 0:
-        yield Sleep(wait)
+        try:
+            yield Sleep(wait)
+        except BaseException:
+            line.pace.give_back(now + wait)
+            raise
 
 
 class _Attempts(Generic[T]):
-    """The attempts of one call."""
+    """The attempts of one call; `hurried` says that its deadline is that of the call it serves, not its own."""
 
-    def __init__(self, line: Line, exchange: Exchange[T], call: Call, *, binding: Binding, idle: float) -> None:
+    def __init__(
+        self, line: Line, exchange: Exchange[T], call: Call, *, binding: Binding, idle: float, hurried: bool
+    ) -> None:
         self._line = line
         self._exchange = exchange
         self._call = call
         self._binding = binding
         self._idle = idle
+        self._hurried = hurried
         self._metadata: Metadata = call.metadata
         self._interceptors = line.wants_interceptors()
         self._retried = 0
@@ -188,7 +196,8 @@ class _Attempts(Generic[T]):
         try:
             if self._interceptors:
                 yield from self._begin(running)
-            outcome = yield Send(call, self._binding, self._stamp_limit(), self._idle)
+            limit = self._stamp_limit()
+            outcome = self._weigh((yield Send(call, self._binding, limit, self._idle)), limit)
             pause = self._plan_next(health, outcome)
             if call.streamed and outcome.response is not None:
                 value = None if pause is not None else self._conclude_stream(outcome)
@@ -206,6 +215,16 @@ class _Attempts(Generic[T]):
             if running:
                 yield from _end(running, outcome, self._remaining())
         return outcome, pause, delivered
+
+    def _weigh(self, outcome: Outcome, limit: float) -> Outcome:
+        """Answer the outcome of an attempt that had `limit` seconds, with whether it is of the server's doing.
+
+        Time that somebody else set may be too short for a server that is well: whoever may set it would otherwise open
+        the circuit for everybody.
+        """
+        if outcome.result is Result.TIMEOUT and self._hurried and limit < self._attempt_timeout:
+            return replace(outcome, blameless=True)
+        return outcome
 
     def _conclude_stream(self, outcome: Outcome) -> T | None:
         """Answer what the caller gets of a stream that has begun, None for an error."""
@@ -286,7 +305,7 @@ def _settle(health: Health, permit: Permit, outcome: Outcome) -> None:
     result = outcome.result
     if result is Result.ANSWERED:
         health.budget.deposit()
-    permit.settle(failed=result.is_failure, succeeded=result.is_success)
+    permit.settle(failed=result.is_failure and not outcome.blameless, succeeded=result.is_success)
 
 
 def _end(running: list[Interception], outcome: Outcome, limit: float) -> Flow[None]:

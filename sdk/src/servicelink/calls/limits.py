@@ -1,5 +1,6 @@
 """What keeps a client from doing harm: a rate at which it calls, and a budget out of which it tries again."""
 
+from bisect import insort
 from dataclasses import dataclass
 
 from servicelink.forks import Lock
@@ -29,16 +30,32 @@ class Pace:
         self._burst = limit.per - self._apart * (1 - 1e-6)
         self._lock = Lock()
         self._next = 0.0
+        # Turns that were given back while later ones were taken already, the first one first.
+        self._free: list[float] = []
 
     def reserve(self, now: float, longest: float) -> float | None:
         """Answer how many seconds to wait; None, and nothing is reserved, where that takes `longest` or more."""
         with self._lock:
+            while self._free and self._free[0] < now:
+                del self._free[0]
             due = max(self._next, now)
-            wait = max(0.0, due - self._burst - now)
+            wait = self._free[0] - now if self._free else max(0.0, due - self._burst - now)
             if wait and wait >= longest:
                 return None
-            self._next = due + self._apart
+            if self._free:
+                del self._free[0]
+            else:
+                self._next = due + self._apart
         return wait
+
+    def give_back(self, turn: float) -> None:
+        """Let another call go at the time at which one should have gone that waited and will not."""
+        with self._lock:
+            insort(self._free, turn)
+            # The last turn, and those before it that nobody has any more, are as if they had never been taken.
+            while self._free and self._free[-1] > self._next - self._burst - 1.5 * self._apart:
+                self._next -= self._apart
+                del self._free[-1]
 
     def take(self, now: float) -> float:
         """Answer 0 where a call may go now, and count it; else in how many seconds one may, and nothing is counted."""

@@ -22,8 +22,8 @@ from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
 from servicelink.rest.bodies import Ending
-from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_own_origin, settle
-from servicelink.rest.limits import Pool
+from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
+from servicelink.rest.limits import CROWDED, Pool
 
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # Bytes. What a socket takes without waiting; larger bodies go in pieces, to notice a server that stops reading.
@@ -49,22 +49,26 @@ class AiohttpWire:
         """Make one attempt; a unary answer is read whole."""
         call = send.call
         request: httpx.Request = call.message
-        require_own_origin(send.binding, call)
-        started = time.monotonic()
+        require_sendable(send.binding, call)
+        started, queue = time.monotonic(), _Queue()
         try:
             async with asyncio.timeout(None if send.limit == math.inf else send.limit) as limit:
-                answer = await self._begin(send, request, limit)
+                deadline = _Deadline(limit)
+                answer = await self._begin(send, request, deadline, queue)
                 if call.streamed and not _is_short_error(answer):
                     response = _response(answer, request, AiohttpBody(answer, call, send.idle))
                 else:
                     response = _response(answer, request, await answer.read())
+                # What is still sent of the body may last.
+                deadline.is_over = True
             return settle(response, self._wall(), time.monotonic() - started)
         # What these errors say may quote what was sent or received, so only their kind goes on.
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or type(error.os_error).__name__
             return Outcome(Result.UNSENT, problem=f"not connected: {reason}")
         except TimeoutError:
-            return Outcome(Result.TIMEOUT, problem="no whole answer in time")
+            problem = CROWDED if queue.is_in else "no whole answer in time"
+            return Outcome(Result.TIMEOUT, problem=problem, blameless=queue.is_in)
         except (aiohttp.ClientError, OSError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
@@ -85,26 +89,29 @@ class AiohttpWire:
         if session is not None:
             await session.close()
 
-    async def _begin(self, send: Send, request: httpx.Request, limit: asyncio.Timeout) -> aiohttp.ClientResponse:
+    async def _begin(
+        self, send: Send, request: httpx.Request, deadline: "_Deadline", queue: "_Queue"
+    ) -> aiohttp.ClientResponse:
         url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
         tls = self._tls(send.binding)
         return await self._session().request(
             request.method,
             url,
             headers=_headers(send, request),
-            data=self._data(request, limit),
+            data=self._data(request, deadline),
             allow_redirects=False,
             ssl=True if tls is None else tls,
+            trace_request_ctx=queue,
         )
 
-    def _data(self, request: httpx.Request, limit: asyncio.Timeout) -> Any:
+    def _data(self, request: httpx.Request, deadline: "_Deadline") -> Any:
         if isinstance(request.stream, httpx.ByteStream):
             content = request.content
             if len(content) <= _PIECE:
                 return content or None
-            return _upload(_pieces(content), limit, self._pool.write_timeout)
+            return _upload(_pieces(content), deadline, self._pool.write_timeout)
         assert isinstance(request.stream, httpx.AsyncByteStream)
-        return _upload(aiter(request.stream), limit, self._pool.write_timeout)
+        return _upload(aiter(request.stream), deadline, self._pool.write_timeout)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._generation != forks.generation():
@@ -188,17 +195,33 @@ async def _pieces(content: bytes) -> AsyncIterator[bytes]:
         yield bytes(view[start : start + _PIECE])
 
 
-async def _upload(pieces: AsyncIterator[bytes], limit: asyncio.Timeout, write_timeout: float) -> AsyncIterator[bytes]:
+class _Deadline:
+    """Until when an attempt may last, None where it may for ever; it does not move once that `is_over`."""
+
+    __slots__ = ("_limit", "is_over", "until")
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self._limit = limit
+        self.until = limit.when()
+        self.is_over = False
+
+    def move(self, when: float | None) -> None:
+        """Have the attempt end at another time of the event loop."""
+        if not self.is_over and not self._limit.expired():
+            self._limit.reschedule(when)
+
+
+async def _upload(pieces: AsyncIterator[bytes], deadline: _Deadline, write_timeout: float) -> AsyncIterator[bytes]:
     """Hand out a body; whoever takes a piece must come back for the next within `write_timeout` seconds."""
     loop = asyncio.get_running_loop()
-    until = limit.when()
+    until = deadline.until
     async for piece in pieces:
-        if write_timeout < math.inf and not limit.expired():
+        if write_timeout < math.inf:
             late = loop.time() + write_timeout
-            limit.reschedule(late if until is None else min(until, late))
+            deadline.move(late if until is None else min(until, late))
         yield piece
-        if write_timeout < math.inf and not limit.expired():
-            limit.reschedule(until)
+        if write_timeout < math.inf:
+            deadline.move(until)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -214,6 +237,30 @@ class _Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close or idle >= self._most_idle)
 
 
+class _Queue:
+    """Whether an attempt is waiting for a connection, all being in use."""
+
+    __slots__ = ("is_in",)
+
+    def __init__(self) -> None:
+        self.is_in = False
+
+
+async def _enter_queue(_session: aiohttp.ClientSession, context: Any, _: Any) -> None:
+    context.trace_request_ctx.is_in = True
+
+
+async def _leave_queue(_session: aiohttp.ClientSession, context: Any, _: Any) -> None:
+    context.trace_request_ctx.is_in = False
+
+
+def _watch_queue() -> aiohttp.TraceConfig:
+    watching = aiohttp.TraceConfig()
+    watching.on_connection_queued_start.append(_enter_queue)
+    watching.on_connection_queued_end.append(_leave_queue)
+    return watching
+
+
 def _open_session(pool: Pool) -> aiohttp.ClientSession:
     options: dict[str, Any] = {"limit": pool.connections, "keepalive_timeout": pool.idle_for}
     bounded = pool.idle < (pool.connections or math.inf)
@@ -225,6 +272,7 @@ def _open_session(pool: Pool) -> aiohttp.ClientSession:
         # httpx decodes by itself, and would decode a second time.
         auto_decompress=False,
         trust_env=False,
+        trace_configs=[_watch_queue()],
     )
     session._retry_connection = False  # noqa: SLF001 - aiohttp re-sends dropped idempotent calls and has no switch for it
     return session

@@ -38,8 +38,9 @@ _RESULTS = {
     504: Result.AWAY,
 }
 _REFUSALS = {Code.INVALID_SERVICE_AUTH.value: Result.REFUSED, Code.PERMISSION_DENIED.value: Result.DENIED}
-# RFC 9110, section 5.5: what no field may hold.
-_BREAKS_HEADER = re.compile(r"[\r\n\0]")
+# RFC 9110, sections 5.6.2 and 5.5: a token, and a value that some server may not read otherwise.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"([!-~\x80-\xff]([\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -77,7 +78,9 @@ class RestExchange:
         return all(_is_rewindable(file) for file in _files(self._content.get("files")))
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
-        """Address the call; raises ServiceError for a URL that leads elsewhere and for headers that cannot be sent."""
+        """Address the call; raises ServiceError for a URL that leads elsewhere and for what cannot be sent."""
+        if not _TOKEN.fullmatch(self.method):
+            raise ServiceError(f"{self.method!r} is no name that a method can have (RFC 9110)", link=binding.link)
         metadata, given = _metadata(self._headers)
         call = Call(
             protocol=Protocol.REST,
@@ -95,7 +98,8 @@ class RestExchange:
             kid=binding.kid,
         )
         target = _join(binding, self._url, call)
-        call.operation = f"{self.method} {target.path}"
+        # Encoded: a decoded path may hold line breaks, with which whoever names it would write log lines of his own.
+        call.operation = f"{self.method} {target.raw_path.partition(b'?')[0].decode('ascii')}"
         request = self._build(target, given)
         # Ours alone: an application that sets it would send one credential and report another.
         if binding.credential is not None:
@@ -117,11 +121,27 @@ class RestExchange:
         return response
 
 
-def require_own_origin(binding: Binding, call: Call) -> None:
-    """Raise ServiceError unless the request leads to the link's own origin, whatever an interceptor made of it."""
+def require_sendable(binding: Binding, call: Call) -> None:
+    """Raise ServiceError unless a request can be sent, and to the link's own origin, whatever interceptors made of it.
+
+    An engine that refuses to send it would seem to be a server that fails.
+    """
     address = _address(binding.uri)
     if address is None or _origin(call.message.url) != address[1]:
         raise _elsewhere(call)
+    for raw, value in call.message.headers.raw:
+        _require_field(raw.decode("latin-1"), value)
+    for name, said in call.metadata.items():
+        _require_field(name, said)
+
+
+def _require_field(name: str, value: str | bytes) -> None:
+    text = value if isinstance(value, str) else value.decode("latin-1")
+    if not _TOKEN.fullmatch(name):
+        raise ServiceError(f"{name!r} is no name that a header can have (RFC 9110)")
+    if not _VALUE.fullmatch(text):
+        problem = "holds a line break or another character that none may, or white space around its value"
+        raise ServiceError(f"the header {name!r} {problem}, so it cannot be sent")
 
 
 def _elsewhere(call: Call) -> ServiceError:
@@ -163,9 +183,8 @@ def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[s
 
 def _with_defaults(headers: Headers) -> httpx.Headers:
     given = httpx.Headers(headers if isinstance(headers, Mapping) else list(headers))
-    for name, value in given.multi_items():
-        if _BREAKS_HEADER.search(f"{name}{value}"):
-            raise ServiceError(f"the header {name!r} holds a line break, so it cannot be sent")
+    for raw, said in given.raw:
+        _require_field(raw.decode("latin-1"), said)
     for name, value in _DEFAULTS.items():
         given.setdefault(name, value)
     return given

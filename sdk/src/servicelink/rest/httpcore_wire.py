@@ -17,14 +17,17 @@ import httpx
 from servicelink import forks
 from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
+from servicelink.calls.failures import where
 from servicelink.calls.flow import Send
+from servicelink.errors import ServiceError
 from servicelink.rest.bodies import Ending
-from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_own_origin, settle
-from servicelink.rest.limits import Pool
+from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
+from servicelink.rest.limits import CROWDED, Pool
 from servicelink.rest.sockets import Patience, PatientBackend
 
 _TLS_PORT = 443
 _PORT = 80
+_LOOK = "See whether headers such as content-length say what the body is"
 
 Tls = Callable[[Binding], ssl.SSLContext | None]
 
@@ -52,7 +55,7 @@ class HttpcoreWire:
         """Make one attempt; a unary answer is read whole."""
         call = send.call
         request: httpx.Request = call.message
-        require_own_origin(send.binding, call)
+        require_sendable(send.binding, call)
         started = time.monotonic()
         patience = Patience(started + send.limit, self._pool.write_timeout)
         shared, streams = self._open(self._tls(send.binding)), False
@@ -71,8 +74,13 @@ class HttpcoreWire:
         # What these errors say may quote what was sent or received, so only their kind goes on.
         except httpcore.ConnectError as error:
             return Outcome(Result.UNSENT, problem=f"not connected: {error}")
+        except httpcore.PoolTimeout:
+            return Outcome(Result.TIMEOUT, problem=CROWDED, blameless=True)
         except (httpcore.TimeoutException, TimeoutError):
             return Outcome(Result.TIMEOUT, problem="no whole answer in time")
+        except httpcore.LocalProtocolError:
+            # Of the caller's doing, a length that is not the body's for one: it speaks against no server.
+            raise ServiceError("what is to be sent is no HTTP, so it was not sent", **where(call, _LOOK)) from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)

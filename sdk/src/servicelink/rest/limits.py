@@ -8,6 +8,8 @@ import httpx
 # Seconds; below the 5 after which uvicorn and others close an idle connection.
 IDLE_FOR = 4.0
 CONNECTIONS = 100
+# The client's own doing, which speaks against no server.
+CROWDED = "none of the client's own connections became free in time"
 
 
 @dataclass(frozen=True, slots=True)
