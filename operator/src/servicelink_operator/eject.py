@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from servicelink_core.api.names import INJECTED, MANAGED, VOLUME_PREFIX
 from servicelink_core.api.objects import Rollout, Workload, parse_workload
+from servicelink_core.template import parse_record
 from servicelink_core.workload import plan_ejection
 from servicelink_operator.cluster.api import Api, PatchType
 from servicelink_operator.cluster.errors import ApiError, NotFoundError
@@ -69,11 +70,10 @@ async def _observe_ours(api: Api, settings: Settings) -> AsyncIterator[Workload]
 
 async def _eject(api: Api, workload: Workload) -> bool:
     ref, patch = workload.ref, plan_ejection(workload)
+    # Conflicts with what the operator adds, so nobody else calls a volume so.
     left = [one["name"] for one in workload.volumes if one["name"].startswith(VOLUME_PREFIX)]
-    if patch is None and left:
-        say(
-            f"{ref.kind} {ref}: nothing records any more what is ours in it; take out by hand volumes {', '.join(left)}"
-        )
+    if left and not parse_record(workload):
+        say(f"{ref.kind} {ref}: its record of what is ours is gone; take out by hand volumes {', '.join(left)}")
         return False
     try:
         if patch is not None:
