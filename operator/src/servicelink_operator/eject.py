@@ -8,14 +8,15 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
+from itertools import product
 
 from servicelink_core.api.names import INJECTED, MANAGED, VOLUME_PREFIX
 from servicelink_core.api.objects import Rollout, Workload, parse_workload
 from servicelink_core.template import parse_record
 from servicelink_core.workload import plan_ejection
-from servicelink_operator.cluster.api import Api, PatchType
+from servicelink_operator.cluster.api import Api, Object, PatchType
 from servicelink_operator.cluster.errors import ApiError, NotFoundError
-from servicelink_operator.cluster.kinds import WORKLOADS
+from servicelink_operator.cluster.kinds import WORKLOADS, Kind
 from servicelink_operator.settings import Settings
 
 _MANY = 1000
@@ -57,15 +58,20 @@ async def _eject_all(api: Api, settings: Settings) -> int:
 async def _observe_ours(api: Api, settings: Settings) -> AsyncIterator[Workload]:
     """Answer the workloads with additions of ours; by label alone one that somebody unlabelled would be passed over."""
     everywhere: list[str | None] = [None]
-    for namespace in sorted(settings.scope) or everywhere:
-        for kind in WORKLOADS.values():
-            continue_: str | None = None
-            while continue_ != "":
-                page = await api.list_page(kind, namespace=namespace, continue_=continue_)
-                for workload in (parse_workload(kind.kind, body) for body in page["items"]):
-                    if MANAGED in workload.labels or INJECTED in workload.annotations:
-                        yield workload
-                continue_ = page["metadata"].get("continue") or ""
+    for namespace, kind in product(sorted(settings.scope) or everywhere, WORKLOADS.values()):
+        async for body in _list(api, kind, namespace):
+            workload = parse_workload(kind.kind, body)
+            if MANAGED in workload.labels or INJECTED in workload.annotations:
+                yield workload
+
+
+async def _list(api: Api, kind: Kind, namespace: str | None) -> AsyncIterator[Object]:
+    continue_: str | None = None
+    while continue_ != "":
+        page = await api.list_page(kind, namespace=namespace, continue_=continue_)
+        for body in page["items"]:
+            yield body
+        continue_ = page["metadata"].get("continue") or ""
 
 
 async def _eject(api: Api, workload: Workload) -> bool:
