@@ -4,6 +4,7 @@ Nothing in this module writes, and nothing asks the API server.
 """
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -104,28 +105,24 @@ class World(Caches):
 
     def _observe_removals(self, unseen: Sequence[LinkEntry], installation: str | None) -> Removals:
         """Answer what decides whether entries may go; all verifiers are gone through only where some could."""
-        namespaces = {entry.link.partition("/")[0] for entry in unseen}
+        namespaces = set(map(_namespace_of, unseen))
+        # Of late links may also be gone whose entries went, which the memory counts.
+        gone = self._count_vanished() if unseen else Counter[str]()
         return Removals(
             installation=installation,
-            vanished=self._count_vanished() if unseen else 0,
+            vanished=max(gone.total(), self.memory.crowd(self._clock())) if unseen else 0,
             living=len(self.links),
-            emptied=frozenset(filter(self._is_emptied, namespaces)),
+            emptied=frozenset(one for one in namespaces if gone[one] > len(self.links.by_index("namespace", one))),
             departing=frozenset(filter(self.is_departing, namespaces)),
             confirmed=self._limits.confirmed,
         )
 
-    def _count_vanished(self) -> int:
-        """Answer how many links are gone: those whose entries stand, or, of late, also those whose entries went."""
-        standing = sum(1 for entry in self.entries() if self._has_vanished(entry))
-        return max(standing, self.memory.crowd(self._clock()))
-
-    def _is_emptied(self, namespace: str) -> bool:
-        """Answer whether most of a namespace's links are gone."""
-        gone = sum(1 for entry in self.entries() if _is_in(entry, namespace) and self._has_vanished(entry))
-        return gone > len(self.links.by_index("namespace", namespace))
+    def _count_vanished(self) -> Counter[str]:
+        """Answer how many links are gone whose entries stand, by namespace."""
+        return Counter(_namespace_of(entry) for entry in self.entries() if self._has_vanished(entry))
 
     def _has_vanished(self, entry: LinkEntry) -> bool:
-        if entry.held_since is not None or self.is_departing(entry.link.partition("/")[0]):
+        if entry.held_since is not None or self.is_departing(_namespace_of(entry)):
             return False
         body = self.links.find(*entry.link.split("/", 1))
         return body is None or body["metadata"]["uid"] != entry.uid
@@ -203,8 +200,8 @@ class World(Caches):
         return sum(1 for entry in self.entries() if entry.held_since is not None)
 
 
-def _is_in(entry: LinkEntry, namespace: str) -> bool:
-    return entry.link.startswith(f"{namespace}/")
+def _namespace_of(entry: LinkEntry) -> str:
+    return entry.link.partition("/")[0]
 
 
 def unseen_entries(standing: StandingVerifier, links: Iterable[Link]) -> list[LinkEntry]:
