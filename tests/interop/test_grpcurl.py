@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_health.v1 import health_pb2
 from grpc_servers import KEY, LINK, VERIFIER, Served, serving, write_grpc_verifier
@@ -17,6 +16,7 @@ from sdk_servers import swap
 from users_service import FULL_NAME, PROTO
 
 import servicelink
+from servicelink.authority import Authority
 from servicelink.grpc.server_door import HEALTH
 
 AUTH = ("-H", f"x-service-auth: {KEY.text}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from authority import Authority, Leaf
 from sdk_worlds import WORLDS, Peer, Request, Stage, in_thread, open_caller, staged
 
 import servicelink
+from servicelink.authority import Authority, Leaf
 from servicelink.binding import FolderSource, TlsFiles
 from servicelink.rest.tls import ssl_context
 from servicelink.tls import FollowingContext, client_context, load_chain, load_trust

@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from authority import Authority
 from figures import Figures
 from grpc_servers import LINK, VERIFIER, Served, key_entry, plain_stub, serving, write_grpc_verifier
 from grpc_worlds import GrpcCaller, open_grpc
@@ -20,6 +19,7 @@ from sdk_worlds import WORLDS, in_thread
 from users_service import generated
 
 import servicelink
+from servicelink.authority import Authority
 from servicelink.verify import Code
 from servicelink_contract.key import ApiKey
 

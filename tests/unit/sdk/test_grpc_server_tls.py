@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from authority import Authority, Leaf
 from grpc_servers import KEY, LINK, VERIFIER, Served, plain_stub, serving, write_grpc_verifier
 from grpc_worlds import open_grpc
 from sdk_servers import swap
@@ -20,6 +19,7 @@ from sdk_worlds import WORLDS, in_thread
 from users_service import FULL_NAME, generated
 
 import servicelink
+from servicelink.authority import Authority, Leaf
 from servicelink.binding import TlsFiles
 from servicelink.grpc.server_peers import Peers
 from servicelink.tls import client_context

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from authority import Authority
 from graphql import graphql
 from pages import blocks, files_of, run, serving
 from sdk_servers import LINK, VERIFIER, swap, write_verifier
@@ -25,6 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import servicelink
+from servicelink.authority import Authority
 from servicelink.binding import TlsFiles
 from servicelink.tls import client_context
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from authority import Authority, Leaf
 from sdk_servers import KEY, LINK, VERIFIER, AsgiApp, swap, write_verifier
 from sdk_worlds import WORLDS, in_thread, open_caller
 from tls_servers import running
@@ -20,6 +19,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import servicelink
+from servicelink.authority import Authority, Leaf
 from servicelink.binding import TlsFiles
 from servicelink.server_tls import server_context
 from servicelink.tls import client_context

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from authority import Authority, Leaf
 from sdk_worlds import WORLDS, Hands, Peer, Request, Stage, open_caller, staged
 
 import servicelink
+from servicelink.authority import Authority, Leaf
 from servicelink_contract.key import render_key
 
 KEY = render_key("AAAAAAAA", b"a" * 32).text
