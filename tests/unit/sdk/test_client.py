@@ -5,85 +5,20 @@ import gzip
 import io
 import math
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from sdk_worlds import WORLDS, Caller, Hands, in_thread, open_caller
+from sdk_bound import NEW, OLD, Mount, World, bound_world
+from sdk_worlds import WORLDS, Hands
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 import servicelink
-from servicelink import CallRow, Protocol, sync
 from servicelink.mounted import swap
-from servicelink_contract.binding import LinkDocument, render_link_document
-from servicelink_contract.key import render_key
-
-OLD = render_key("AAAAAAAA", b"a" * 32)
-NEW = render_key("BBBBBBBB", b"b" * 32)
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
-Mount = Callable[[Path, Mapping[str, str]], None]
-
-
-@dataclass(slots=True)
-class Server:
-    """An application that takes one key, and notes what it was sent."""
-
-    accepted: str = OLD.text
-    seen: list[Request] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    on_refusal: Callable[[], None] = lambda: None
-    address: str = ""
-
-    async def answer(self, request: Request) -> Response:
-        """Answer by the path."""
-        self.seen.append(request)
-        self.bodies.append(await request.body())
-        if request.headers.get("x-service-auth") != self.accepted:
-            self.on_refusal()
-            return JSONResponse({"error": {"code": "INVALID_SERVICE_AUTH"}}, 403)
-        match request.url.path:
-            case "/denied":
-                return JSONResponse({"error": {"code": "PERMISSION_DENIED"}}, 403)
-            case "/forbidden":
-                return JSONResponse({"error": {"code": "NOT_YOURS"}}, 403)
-            case "/broken":
-                return JSONResponse({"error": {"code": "OUT_OF_STOCK"}}, 409)
-            case "/elsewhere":
-                return Response(status_code=302, headers={"location": "/here", "set-cookie": "a=b"})
-            case "/never":
-                # Until the client is gone.
-                await request.receive()
-        return JSONResponse({"ok": True})
-
-
-@dataclass(slots=True)
-class World:
-    """A server, the client's bindings, and clients of one kind."""
-
-    kind: str
-    server: Server
-    root: Path
-    mount: Mount
-    stack: AsyncExitStack
-
-    def bind(self, link: str = "web-to-api", key: str = OLD.text, **changes: Any) -> None:
-        """Mount a binding to the server."""
-        document = LinkDocument(**{"link": f"shop/{link}", "server": "backend/api", **changes})
-        files = {"uri": self.server.address, "api-key": key, "protocol": "rest"}
-        self.mount(self.root / link, {**files, "link.json": render_link_document(document)})
-
-    def connect(self, name: str = "api", hands: Hands | None = None, **options: Any) -> Caller:
-        """Answer a client, closed at the test's end."""
-        caller = open_caller(self.kind, hands, service_name=name, **options)
-        self.stack.push_async_callback(caller.close)
-        return caller
 
 
 @pytest.fixture(params=WORLDS)
@@ -94,14 +29,10 @@ async def world(  # noqa: PLR0917 - fixtures
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[World]:
-    server = Server()
-    route = Route("/{path:path}", server.answer, methods=METHODS)
-    server.address = await serve(Starlette(routes=[route]))
-    monkeypatch.setenv("SERVICE_BINDING_ROOT", str(tmp_path / "bindings"))
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
-    async with AsyncExitStack() as stack:
-        yield World(request.param, server, tmp_path / "bindings", mount, stack)
+    async with bound_world(
+        request.param, tmp_path / "bindings", mount=mount, serve=serve, monkeypatch=monkeypatch
+    ) as bound:
+        yield bound
 
 
 @pytest.mark.parametrize("name", ["web-to-api", "api", "backend/api"])
@@ -235,168 +166,6 @@ async def test_connecting_does_no_io_so_the_link_may_come_later(world: World) ->
     assert (await api.get("/")).status_code == 200
 
 
-@pytest.mark.parametrize("method", METHODS)
-async def test_every_method_reaches_the_server(world: World, method: str) -> None:
-    world.bind()
-    found = getattr(world.connect().client, method.lower())
-    await (found("/") if world.kind == "asynchronous" else asyncio.to_thread(found, "/"))
-
-    assert world.server.seen[0].method == method
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1:1/",
-        "//elsewhere.example/",
-        "https://elsewhere.example/",
-        "http://user:password@127.0.0.1/",
-        "http:\\\\elsewhere.example",
-    ],
-)
-async def test_the_credential_goes_to_no_other_origin(world: World, url: str) -> None:
-    world.bind()
-
-    with pytest.raises(servicelink.ServiceError):
-        await world.connect().get(url)
-    assert world.server.seen == []
-
-
-@pytest.mark.parametrize("path", ["@elsewhere.example/", ":1/", "\\\\elsewhere.example", "/%00", "x/../../y"])
-async def test_whatever_is_given_as_a_path_stays_on_the_links_host(world: World, path: str) -> None:
-    world.bind()
-    try:
-        answer = await world.connect().get(path)
-    except servicelink.ServiceError:
-        return
-
-    assert f"http://{answer.request.url.netloc.decode()}" == world.server.address
-
-
-class Redirecting:
-    """An interceptor that changes where a call goes."""
-
-    def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
-        """Lead it elsewhere."""
-        call.message.url = httpx.URL("http://127.0.0.1:9/")
-        yield
-
-
-async def test_an_interceptor_cannot_lead_the_credential_elsewhere(world: World) -> None:
-    world.bind()
-
-    with pytest.raises(servicelink.ServiceError, match="leads elsewhere"):
-        await world.connect(interceptors=[Redirecting()]).get("/")
-
-
-async def test_an_interceptor_cannot_change_the_credential(world: World) -> None:
-    class Forging:
-        """An interceptor that sets the credential's header."""
-
-        def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
-            """Set it."""
-            call.metadata["x-service-auth"] = "forged"
-            assert call.kid == OLD.kid
-            yield
-
-    world.bind()
-    await world.connect(interceptors=[Forging()]).get("/")
-
-    assert world.server.seen[0].headers.getlist("x-service-auth") == [OLD.text]
-
-
-async def test_a_url_of_the_links_own_origin_is_taken(world: World) -> None:
-    world.bind()
-
-    assert (await world.connect().get(f"{world.server.address}/v1")).status_code == 200
-
-
-async def test_redirects_are_answers_and_cookies_are_forgotten(world: World) -> None:
-    # By a name: cookies of addresses are kept by nobody.
-    world.server.address = world.server.address.replace("127.0.0.1", "localhost")
-    world.bind()
-    api = world.connect()
-    answer = await api.get("/elsewhere")
-    await api.get("/")
-
-    assert (answer.status_code, len(world.server.seen)) == (302, 2)
-    assert "cookie" not in world.server.seen[1].headers
-
-
-async def test_an_encoded_url_arrives_as_it_is(world: World) -> None:
-    world.bind()
-    await world.connect().get("/a/%2e%2e/b%2Fc%20d?q=%41#part")
-
-    assert world.server.seen[0].scope["raw_path"] == b"/a/%2e%2e/b%2Fc%20d"
-    assert world.server.seen[0].scope["query_string"] == b"q=%41"
-
-
-async def test_headers_are_those_of_httpx_and_the_credentials_name_is_ours(world: World) -> None:
-    world.bind()
-    given = [("X-Twice", "1"), ("X-Twice", "2"), ("User-Agent", "own"), ("X-Service-Auth", "another")]
-    answer = await world.connect().get("/", headers=given)
-    headers = world.server.seen[0].headers
-
-    assert (headers.getlist("x-twice"), headers["user-agent"]) == (["1", "2"], "own")
-    assert headers.getlist("x-service-auth") == [OLD.text]
-    assert "x-service-auth" not in answer.request.headers
-
-
-@pytest.mark.parametrize("value", ["a\nx: y", "a\r\nx: y", "a\0b"])
-async def test_a_header_with_a_line_break_is_never_sent(world: World, value: str) -> None:
-    world.bind()
-
-    with pytest.raises(servicelink.ServiceError, match="line break"):
-        await world.connect().get("/", headers={"x-evil": value})
-    assert world.server.seen == []
-
-
-class Naming:
-    """An interceptor that adds a header."""
-
-    def __init__(self, name: str, value: str) -> None:
-        self._header = name, value
-
-    def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
-        """Add it."""
-        name, value = self._header
-        call.metadata[name] = value
-        yield
-
-
-ODD_FIELDS = [("x-note", "secret "), ("x-note", "\tsecret"), ("x-note", "sec\x1bret"), ("x-note", "secret\x7f")]
-ODD_NAMES = [("x note", "secret"), ("", "secret"), ("x:note", "secret"), ("x,note", "secret"), ("x\nnote", "secret")]
-
-
-@pytest.mark.parametrize("added", ["by the call", "by an interceptor"])
-@pytest.mark.parametrize("field", [*ODD_FIELDS, *ODD_NAMES, ("x-note", "secret\nx: y")])
-async def test_a_header_that_cannot_be_sent_is_its_callers_error_alone(
-    world: World, field: tuple[str, str], added: str
-) -> None:
-    world.bind()
-    names = added == "by an interceptor"
-    api = world.connect(interceptors=[Naming(*field)] if names else [])
-    for _ in range(6):
-        with pytest.raises(servicelink.ServiceError) as bad:
-            await api.get("/", headers=None if names else dict([field]))
-        assert type(bad.value) is servicelink.ServiceError
-        assert (repr(field[0]) in str(bad.value), "ret" in str(bad.value)) == (True, False)
-
-    assert (world.server.seen, api.client.breaker.state) == ([], servicelink.CircuitState.CLOSED)
-    assert (await world.connect().get("/", headers={"x-note": "Ada L.", "x-none": ""})).status_code == 200
-
-
-async def test_a_length_that_is_none_is_its_callers_error_alone(world: World) -> None:
-    world.bind()
-    api = world.connect()
-    for _ in range(6):
-        with pytest.raises((servicelink.ServiceError, ValueError)) as bad:
-            await api.post("/", content=b"zz", headers={"content-length": "x"})
-        assert not isinstance(bad.value, servicelink.ServiceUnavailable)
-
-    assert api.client.breaker.state is servicelink.CircuitState.CLOSED
-
-
 @pytest.mark.parametrize("given", ["client", "call", "link", "options"])
 async def test_a_call_ends_at_its_time_limit(world: World, given: str) -> None:
     world.bind(timeout=0.05 if given == "link" else 60.0)
@@ -511,30 +280,6 @@ async def test_with_options_shares_connections_and_circuit(world: World) -> None
     assert other.client.breaker is api.client.breaker
 
 
-@pytest.mark.parametrize("size", [0, 10, 65536, 65537, 3_000_000])
-async def test_bodies_of_any_size_arrive_whole(world: World, size: int) -> None:
-    world.bind()
-    content = bytes(index % 251 for index in range(size))
-    await world.connect().request("PUT", "/", content=content)
-
-    assert world.server.bodies == [content]
-    assert world.server.seen[0].headers.get("content-length", "0") == str(size)
-
-
-async def test_a_streamed_body_arrives_in_chunks(world: World) -> None:
-    world.bind()
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(3):
-            yield b"x" * 50_000
-
-    content: Any = pieces() if world.kind == "asynchronous" else iter([b"x" * 50_000] * 3)
-    await world.connect().post("/", content=content)
-
-    assert world.server.bodies == [b"x" * 150_000]
-    assert world.server.seen[0].headers["transfer-encoding"] == "chunked"
-
-
 async def test_an_answer_that_is_compressed_is_decoded(world: World, serve: Callable[[Any], Awaitable[str]]) -> None:
     async def answer(request: Request) -> Response:
         return Response(gzip.compress(b"hello"), headers={"content-encoding": "gzip"})
@@ -553,40 +298,3 @@ def test_a_client_serves_any_event_loop() -> None:
     api = servicelink.ServiceClient(service_name="api", base_url="http://127.0.0.1:1")
     asyncio.run(use(api))
     asyncio.run(use(api))
-
-
-async def use_httpx(world: World, **options: Any) -> httpx.Response:
-    """Make a call with httpx's own client over the link."""
-    if world.kind == "asynchronous":
-        transport = servicelink.httpx_transport("api")
-        async with httpx.AsyncClient(transport=transport, base_url="http://api", trust_env=False) as client:
-            return await client.request(**options)
-
-    def call() -> httpx.Response:
-        with httpx.Client(transport=sync.httpx_transport("api"), base_url="http://api", trust_env=False) as client:
-            return client.request(**options)
-
-    return await in_thread(call)
-
-
-async def test_httpxs_own_clients_go_over_a_link(world: World) -> None:
-    world.bind()
-    answer = await use_httpx(
-        world, method="POST", url="/a%2Fb?q=1", json={"n": 1}, headers={"x-service-auth": "forged"}
-    )
-    seen = world.server.seen[0]
-
-    assert answer.json() == {"ok": True}
-    assert (seen.scope["raw_path"], seen.scope["query_string"], world.server.bodies) == (
-        b"/a%2Fb",
-        b"q=1",
-        [b'{"n":1}'],
-    )
-    assert seen.headers["host"] == world.server.address.removeprefix("http://")
-    assert seen.headers.getlist("x-service-auth") == [OLD.text]
-    with pytest.raises(servicelink.ServiceError, match="leads elsewhere"):
-        await use_httpx(world, method="GET", url="http://elsewhere.example/")
-    with pytest.raises(servicelink.PermissionDenied):
-        await use_httpx(world, method="GET", url="/denied")
-    measured = servicelink.metrics()[CallRow("shop/web-to-api", Protocol.REST, "answered")]
-    assert measured.calls >= 1

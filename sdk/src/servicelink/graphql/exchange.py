@@ -18,7 +18,8 @@ from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
 from servicelink.graphql.operation import QUERY, GraphQLOperation
-from servicelink.rest.exchange import FIRST_ERROR, Headers, RestExchange
+from servicelink.rest.exchange import FIRST_ERROR, RestExchange
+from servicelink.rest.fields import Headers
 from servicelink_contract.rules import Protocol
 
 DEFAULT_PATH = "/graphql"

@@ -9,7 +9,7 @@ from servicelink.errors import ServiceError
 from servicelink.graphql.exchange import DEFAULT_PATH, BatchExchange, SingleExchange
 from servicelink.graphql.operation import MUTATION, QUERY, GraphQLOperation
 from servicelink.rest.caller import Caller
-from servicelink.rest.exchange import Headers
+from servicelink.rest.fields import Headers
 from servicelink.settings import ClientOptions
 from servicelink_contract.rules import Protocol
 

@@ -23,12 +23,11 @@ from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
 from servicelink.rest.bodies import Ending
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
+from servicelink.rest.fields import Measure
 from servicelink.rest.limits import CROWDED, Pool
+from servicelink.rest.upload import PIECE, Deadline, Upload, split
 
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-# Bytes. What a socket takes without waiting; larger bodies go in pieces, to notice a server that stops reading.
-_PIECE = 65536
-
 Tls = Callable[[Binding], ssl.SSLContext | None]
 
 
@@ -51,10 +50,13 @@ class AiohttpWire:
         request: httpx.Request = call.message
         require_sendable(send.binding, call)
         started, queue = time.monotonic(), _Queue()
+        data = self._data(call, request)
         try:
             async with asyncio.timeout(None if send.limit == math.inf else send.limit) as limit:
-                deadline = _Deadline(limit)
-                answer = await self._begin(send, request, deadline, queue)
+                deadline = Deadline(limit)
+                if isinstance(data, Upload):
+                    data.deadline = deadline
+                answer = await self._begin(send, data, queue)
                 if call.streamed and not _is_short_error(answer):
                     response = _response(answer, request, AiohttpBody(answer, call, send.idle))
                 else:
@@ -70,6 +72,8 @@ class AiohttpWire:
             problem = CROWDED if queue.is_in else "no whole answer in time"
             return Outcome(Result.TIMEOUT, problem=problem, blameless=queue.is_in)
         except (aiohttp.ClientError, OSError) as error:
+            if isinstance(data, Upload) and data.problem is not None:
+                raise data.problem from None
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
@@ -89,29 +93,28 @@ class AiohttpWire:
         if session is not None:
             await session.close()
 
-    async def _begin(
-        self, send: Send, request: httpx.Request, deadline: "_Deadline", queue: "_Queue"
-    ) -> aiohttp.ClientResponse:
+    async def _begin(self, send: Send, data: "bytes | Upload | None", queue: "_Queue") -> aiohttp.ClientResponse:
+        request: httpx.Request = send.call.message
         url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
         tls = self._tls(send.binding)
         return await self._session().request(
             request.method,
             url,
             headers=_headers(send, request),
-            data=self._data(request, deadline),
+            data=data,
             allow_redirects=False,
             ssl=True if tls is None else tls,
             trace_request_ctx=queue,
         )
 
-    def _data(self, request: httpx.Request, deadline: "_Deadline") -> Any:
+    def _data(self, call: Call, request: httpx.Request) -> "bytes | Upload | None":
         if isinstance(request.stream, httpx.ByteStream):
             content = request.content
-            if len(content) <= _PIECE:
+            if len(content) <= PIECE:
                 return content or None
-            return _upload(_pieces(content), deadline, self._pool.write_timeout)
+            return Upload(split(content), Measure(call), self._pool.write_timeout)
         assert isinstance(request.stream, httpx.AsyncByteStream)
-        return _upload(aiter(request.stream), deadline, self._pool.write_timeout)
+        return Upload(aiter(request.stream), Measure(call), self._pool.write_timeout)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._generation != forks.generation():
@@ -187,41 +190,6 @@ def _response(answer: aiohttp.ClientResponse, request: httpx.Request, body: byte
     return httpx.Response(
         answer.status, headers=answer.raw_headers, stream=body, request=request, extensions=extensions
     )
-
-
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    view = memoryview(content)
-    for start in range(0, len(view), _PIECE):
-        yield bytes(view[start : start + _PIECE])
-
-
-class _Deadline:
-    """Until when an attempt may last, None where it may for ever; it does not move once that `is_over`."""
-
-    __slots__ = ("_limit", "is_over", "until")
-
-    def __init__(self, limit: asyncio.Timeout) -> None:
-        self._limit = limit
-        self.until = limit.when()
-        self.is_over = False
-
-    def move(self, when: float | None) -> None:
-        """Have the attempt end at another time of the event loop."""
-        if not self.is_over and not self._limit.expired():
-            self._limit.reschedule(when)
-
-
-async def _upload(pieces: AsyncIterator[bytes], deadline: _Deadline, write_timeout: float) -> AsyncIterator[bytes]:
-    """Hand out a body; whoever takes a piece must come back for the next within `write_timeout` seconds."""
-    loop = asyncio.get_running_loop()
-    until = deadline.until
-    async for piece in pieces:
-        if write_timeout < math.inf:
-            late = loop.time() + write_timeout
-            deadline.move(late if until is None else min(until, late))
-        yield piece
-        if write_timeout < math.inf:
-            deadline.move(until)
 
 
 class _Connector(aiohttp.TCPConnector):

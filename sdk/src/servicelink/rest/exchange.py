@@ -4,7 +4,6 @@ Encoded URLs stay as they are. A URL of another origin than the link's is an err
 """
 
 import datetime as dt
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,11 +17,11 @@ from servicelink.calls.options import CallOptions
 from servicelink.calls.retry import parse_retry_after
 from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, fresh_id, incoming
 from servicelink.errors import LinkNotFound, RemoteError, ServiceError
+from servicelink.rest.fields import DEFAULTS, OF_BODY, TOKEN, Headers, frame, require_field, with_defaults
 from servicelink.verify import Code
 from servicelink_contract.rules import Protocol
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_DEFAULTS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "servicelink"}
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN = 403
 FIRST_ERROR = 400
@@ -38,11 +37,6 @@ _RESULTS = {
     504: Result.AWAY,
 }
 _REFUSALS = {Code.INVALID_SERVICE_AUTH.value: Result.REFUSED, Code.PERMISSION_DENIED.value: Result.DENIED}
-# RFC 9110, sections 5.6.2 and 5.5: a token, and a value that some server may not read otherwise.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"([!-~\x80-\xff]([\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
-
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 class RestExchange:
@@ -79,7 +73,7 @@ class RestExchange:
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call; raises ServiceError for a URL that leads elsewhere and for what cannot be sent."""
-        if not _TOKEN.fullmatch(self.method):
+        if not TOKEN.fullmatch(self.method):
             raise ServiceError(f"{self.method!r} is no name that a method can have (RFC 9110)", link=binding.link)
         metadata, given = _metadata(self._headers)
         call = Call(
@@ -101,6 +95,8 @@ class RestExchange:
         # Encoded: a decoded path may hold line breaks, with which whoever names it would write log lines of his own.
         call.operation = f"{self.method} {target.raw_path.partition(b'?')[0].decode('ascii')}"
         request = self._build(target, given)
+        if given is not DEFAULTS:
+            frame(request, call)
         # Ours alone: an application that sets it would send one credential and report another.
         if binding.credential is not None:
             request.headers.pop(binding.credential.header, None)
@@ -130,18 +126,13 @@ def require_sendable(binding: Binding, call: Call) -> None:
     if address is None or _origin(call.message.url) != address[1]:
         raise _elsewhere(call)
     for raw, value in call.message.headers.raw:
-        _require_field(raw.decode("latin-1"), value)
+        require_field(raw.decode("latin-1"), value)
     for name, said in call.metadata.items():
-        _require_field(name, said)
-
-
-def _require_field(name: str, value: str | bytes) -> None:
-    text = value if isinstance(value, str) else value.decode("latin-1")
-    if not _TOKEN.fullmatch(name):
-        raise ServiceError(f"{name!r} is no name that a header can have (RFC 9110)")
-    if not _VALUE.fullmatch(text):
-        problem = "holds a line break or another character that none may, or white space around its value"
-        raise ServiceError(f"the header {name!r} {problem}, so it cannot be sent")
+        require_field(name, said)
+        if name.lower() in OF_BODY:
+            raise ServiceError(
+                f"the header {name!r} follows from the body", **where(call, "Leave it out of call.metadata")
+            )
 
 
 def _elsewhere(call: Call) -> ServiceError:
@@ -168,9 +159,9 @@ def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
 def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[str, str]]:
     """Answer what goes along of the incoming call, and the application's own headers over the defaults."""
     came = incoming.get()
-    given: httpx.Headers | dict[str, str] = _DEFAULTS
+    given: httpx.Headers | dict[str, str] = DEFAULTS
     if headers is not None:
-        given = _with_defaults(headers)
+        given = with_defaults(headers)
     request_id = given.get(REQUEST_ID_HEADER) or came.request_id or fresh_id()
     correlation_id = given.get(CORRELATION_ID_HEADER) or came.correlation_id or request_id
     metadata: Metadata = {REQUEST_ID_HEADER: request_id, CORRELATION_ID_HEADER: correlation_id}
@@ -179,15 +170,6 @@ def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[s
         if came.tracestate is not None:
             metadata["tracestate"] = came.tracestate
     return metadata, given
-
-
-def _with_defaults(headers: Headers) -> httpx.Headers:
-    given = httpx.Headers(headers if isinstance(headers, Mapping) else list(headers))
-    for raw, said in given.raw:
-        _require_field(raw.decode("latin-1"), said)
-    for name, value in _DEFAULTS.items():
-        given.setdefault(name, value)
-    return given
 
 
 @lru_cache(maxsize=256)

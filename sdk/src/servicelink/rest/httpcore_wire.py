@@ -22,12 +22,12 @@ from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
 from servicelink.rest.bodies import Ending
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
+from servicelink.rest.fields import Measure
 from servicelink.rest.limits import CROWDED, Pool
 from servicelink.rest.sockets import Patience, PatientBackend
 
 _TLS_PORT = 443
 _PORT = 80
-_LOOK = "See whether headers such as content-length say what the body is"
 
 Tls = Callable[[Binding], ssl.SSLContext | None]
 
@@ -79,8 +79,9 @@ class HttpcoreWire:
         except (httpcore.TimeoutException, TimeoutError):
             return Outcome(Result.TIMEOUT, problem="no whole answer in time")
         except httpcore.LocalProtocolError:
-            # Of the caller's doing, a length that is not the body's for one: it speaks against no server.
-            raise ServiceError("what is to be sent is no HTTP, so it was not sent", **where(call, _LOOK)) from None
+            # Of the caller's doing: it speaks against no server.
+            problem = "what is to be sent is no HTTP, so it was not sent"
+            raise ServiceError(problem, **where(call, "See whether the headers are what a server can read")) from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
@@ -117,7 +118,7 @@ class HttpcoreWire:
             request.method.encode(),
             target,
             headers=_headers(send, request),
-            content=_content(request),
+            content=_content(send.call, request),
             extensions={"timeout": waits},
         )
         return pool.handle_request(outgoing)
@@ -212,11 +213,18 @@ def _as_bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode("latin-1")
 
 
-def _content(request: httpx.Request) -> Any:
+def _content(call: Call, request: httpx.Request) -> Any:
     if isinstance(request.stream, httpx.ByteStream):
         return request.content
     assert isinstance(request.stream, httpx.SyncByteStream)
-    return request.stream
+    return _upload(request.stream, Measure(call))
+
+
+def _upload(pieces: httpx.SyncByteStream, measure: Measure) -> Iterator[bytes]:
+    for piece in pieces:
+        measure.count(piece)
+        yield piece
+    measure.finish()
 
 
 def _response(answer: httpcore.Response, request: httpx.Request, body: bytes | HttpcoreBody) -> httpx.Response:

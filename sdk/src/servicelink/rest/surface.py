@@ -12,7 +12,8 @@ import httpx
 
 from servicelink.calls.options import CallOptions
 from servicelink.rest.caller import Caller
-from servicelink.rest.exchange import Headers, RestExchange
+from servicelink.rest.exchange import RestExchange
+from servicelink.rest.fields import Headers
 
 R = TypeVar("R")
 S = TypeVar("S")
