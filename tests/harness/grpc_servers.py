@@ -37,12 +37,13 @@ VERIFIER = Verifier("shop/users", Mode.ENFORCE, "x-service-auth", "/graphql", (L
 
 @dataclass(slots=True)
 class Reached:
-    """What a handler knew of a call."""
+    """What a handler knew of a call; `deadline` while it was served, `incoming` is what outlives it."""
 
     method: str
     link: Allowed | None
     metadata: tuple[tuple[str, Any], ...]
     incoming: Incoming
+    deadline: float
     in_order: tuple[Allowed | None, ...] = ()
 
     @property
@@ -59,8 +60,8 @@ class Telling:
 
     def note(self, method: str, rpc: Any) -> None:
         """Note what is known in a handler."""
-        metadata = tuple(rpc.invocation_metadata())
-        self.reached.append(Reached(method, servicelink.current_link(), metadata, context.incoming.get()))
+        metadata, came = tuple(rpc.invocation_metadata()), context.incoming.get()
+        self.reached.append(Reached(method, servicelink.current_link(), metadata, came, came.deadline))
 
     def note_again(self) -> None:
         """Note who is known later in the same call."""

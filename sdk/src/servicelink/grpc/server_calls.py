@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from servicelink import context
+from servicelink.context import Incoming
 from servicelink.grpc.metadata import MetadataPair
 from servicelink.grpc.server_door import Arrival, render_rpc_refusal
 from servicelink.memo import Memo
@@ -62,7 +63,8 @@ grpc.aio.ServicerContext.register(ShownContext)
 class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for checkers only
     """One call on its way to its handler, whose place it takes; each method stands in for a kind of function.
 
-    What is not decided yet comes as bytes: no message of a stranger's is read.
+    What is not decided yet comes as bytes: no message of a stranger's is read. What runs on after the answer calls in
+    its own time.
     """
 
     __slots__ = ("_arrival", "_behaviour", "_deserialize", "request_deserializer", "response_serializer")
@@ -81,44 +83,59 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
         arrival = self._arrival
         if not arrival.is_decided:
             request = await self._admit(request, rpc)
-        context.incoming.set(arrival.incoming(rpc.time_remaining()))
-        return await self._behaviour(request, ShownContext(rpc, arrival.shown))
+        came = arrival.incoming(rpc.time_remaining())
+        context.incoming.set(came)
+        try:
+            return await self._behaviour(request, ShownContext(rpc, arrival.shown))
+        finally:
+            context.end_deadline(came)
 
     async def stream(self, request: Any, rpc: Any) -> AsyncIterator[Any]:
         """Serve by an asynchronous generator; the task as above."""
         arrival = self._arrival
         if not arrival.is_decided:
             request = await self._admit(request, rpc)
-        context.incoming.set(arrival.incoming(rpc.time_remaining()))
-        async with aclosing(self._behaviour(request, ShownContext(rpc, arrival.shown))) as answers:
-            async for message in answers:
-                yield message
+        came = arrival.incoming(rpc.time_remaining())
+        context.incoming.set(came)
+        try:
+            async with aclosing(self._behaviour(request, ShownContext(rpc, arrival.shown))) as answers:
+                async for message in answers:
+                    yield message
+        finally:
+            context.end_deadline(came)
 
     def answer_in_thread(self, request: Any, rpc: Any) -> Any:
         """Serve by a function."""
         if not self._arrival.is_decided:
             request = self._admit_in_thread(request, rpc)
-        return self._entered(rpc).run(self._behaviour, request, ShownContext(rpc, self._arrival.shown))
+        entered, came = self._enter(rpc)
+        try:
+            return entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown))
+        finally:
+            context.end_deadline(came)
 
     def stream_in_thread(self, request: Any, rpc: Any) -> Iterator[Any]:
         """Serve by a function that answers an iterator; each answer may be made in another thread."""
         if not self._arrival.is_decided:
             request = self._admit_in_thread(request, rpc)
-        entered = self._entered(rpc)
-        answers = iter(entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown)))
+        entered, came = self._enter(rpc)
+        answers: Any = None
         try:
+            answers = iter(entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown)))
             while (message := entered.run(next, answers, _END)) is not _END:
                 yield message
         finally:
             with suppress(AttributeError):
                 entered.run(answers.close)
+            context.end_deadline(came)
 
-    def _entered(self, rpc: Any) -> Context:
-        """Answer the context in which the call is known."""
+    def _enter(self, rpc: Any) -> tuple[Context, Incoming]:
+        """Answer the context in which the call is known, and what is known of it."""
         entered = copy_context()
         left: float | None = rpc.time_remaining()
-        entered.run(context.incoming.set, self._arrival.incoming(None if left is None or left > _FOREVER else left))
-        return entered
+        came = self._arrival.incoming(None if left is None or left > _FOREVER else left)
+        entered.run(context.incoming.set, came)
+        return entered, came
 
     async def _admit(self, request: Any, rpc: Any) -> Any:
         """Decide by the certificate, and answer what is asked; raises where the call is refused."""
