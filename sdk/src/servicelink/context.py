@@ -89,7 +89,8 @@ def current_correlation_id() -> str | None:
 def carry(headers: Mapping[str, str]) -> Iterator[None]:
     """Have the calls made inside carry on what these headers of an incoming message say: IDs, trace, time left.
 
-    For what no middleware serves: a consumer of a queue, a job. Names in any case.
+    For what no middleware serves: a consumer of a queue, a job. Names in any case. Leave out `x-request-timeout-ms` of
+    callers whose time limits are not to be kept.
     """
     found = read_incoming({name.lower(): value for name, value in headers.items()}, time.monotonic())
     token = incoming.set(replace(found, link=incoming.get().link))

@@ -268,6 +268,21 @@ async def test_time_that_somebody_else_set_speaks_neither_for_nor_against_the_se
     assert (before, breaker.state) == (CircuitState.CLOSED, CircuitState.OPEN)
 
 
+@pytest.mark.parametrize(("left", "state"), [(0.6, CircuitState.OPEN), (0.4, CircuitState.CLOSED)])
+async def test_what_is_left_of_a_limit_like_ones_own_tells_that_a_server_hangs(
+    stage: Stage, left: float, state: CircuitState
+) -> None:
+    breaker = stage.line.breaker = CircuitBreaker(clock=stage.hands.now)
+    exchange = Exchange(CallOptions(timeout=1.0), idempotent=False)
+    for _ in range(5):
+        token = incoming.set(Incoming(deadline=stage.hands.now() + left))
+        with pytest.raises(servicelink.ServiceTimeout):
+            await stage.call(stage.wire(TOO_LATE), exchange)
+        incoming.reset(token)
+
+    assert breaker.state is state
+
+
 async def test_an_attempts_own_time_limit_counts_on_behalf_of_another_as_well(stage: Stage) -> None:
     breaker = stage.line.breaker = CircuitBreaker(clock=stage.hands.now)
     exchange = Exchange(CallOptions(attempt_timeout=0.1), idempotent=False)

@@ -268,9 +268,10 @@ async def test_the_server_says_when_to_come_back_or_that_nobody_should(world: Wo
     users = world.connect(hands)
     world.fail(Failure(grpc.StatusCode.UNAVAILABLE, "", (("grpc-retry-pushback-ms", "1500"),)))
     await users.get()
-    world.fail(Failure(grpc.StatusCode.UNAVAILABLE, "", (("grpc-retry-pushback-ms", "-1"),)))
-    with pytest.raises(servicelink.ServiceUnavailable):
-        await users.get()
+    for never in ("-1", "soon", "9" * 5000):
+        world.fail(Failure(grpc.StatusCode.UNAVAILABLE, "", (("grpc-retry-pushback-ms", never),)))
+        with pytest.raises(servicelink.ServiceUnavailable):
+            await users.get()
 
     assert hands.slept == [1.5]
 

@@ -25,6 +25,8 @@ from servicelink.errors import CircuitOpen, RateLimited, ServiceError, ServiceTi
 T = TypeVar("T")
 # Seconds in which an asynchronous interceptor may take note of an end that left no time.
 _LAST_WORDS = 1.0
+# The share of the client's own time limit that tells a server that hangs from a caller in a hurry.
+_ENOUGH = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +117,8 @@ def flow(line: Line, exchange: Exchange[T]) -> Flow[T]:
     try:
         if line.pace is not None:
             yield from _take_turn(line, call)
-        attempts = _Attempts(line, exchange, call, binding=binding, idle=timeout, hurried=deadline < own)
+        enough = timeout * _ENOUGH if deadline < own else 0.0
+        attempts = _Attempts(line, exchange, call, binding=binding, idle=timeout, enough=enough)
         outcome, delivered = yield from attempts.run()
         report.outcome = outcome
     except BaseException as error:
@@ -144,17 +147,17 @@ def _take_turn(line: Line, call: Call) -> Flow[None]:
 
 
 class _Attempts(Generic[T]):
-    """The attempts of one call; `hurried` says that its deadline is that of the call it serves, not its own."""
+    """The attempts of one call; an attempt that had `enough` seconds and timed out is the server's failure."""
 
     def __init__(
-        self, line: Line, exchange: Exchange[T], call: Call, *, binding: Binding, idle: float, hurried: bool
+        self, line: Line, exchange: Exchange[T], call: Call, *, binding: Binding, idle: float, enough: float
     ) -> None:
         self._line = line
         self._exchange = exchange
         self._call = call
         self._binding = binding
         self._idle = idle
-        self._hurried = hurried
+        self._enough = enough
         self._metadata: Metadata = call.metadata
         self._interceptors = line.wants_interceptors()
         self._retried = 0
@@ -220,9 +223,10 @@ class _Attempts(Generic[T]):
         """Answer the outcome of an attempt that had `limit` seconds, with whether it is of the server's doing.
 
         Time that somebody else set may be too short for a server that is well: whoever may set it would otherwise open
-        the circuit for everybody.
+        the circuit for everybody. What is left of a limit like the client's own is not: where all tiers of a chain have
+        the same, those in the middle would otherwise call a server that hangs for ever.
         """
-        if outcome.result is Result.TIMEOUT and self._hurried and limit < self._attempt_timeout:
+        if outcome.result is Result.TIMEOUT and limit < min(self._enough, self._attempt_timeout):
             return replace(outcome, blameless=True)
         return outcome
 

@@ -1,5 +1,7 @@
 """One gRPC call: where it goes, what it says, and what its end means. Free of I/O."""
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +30,7 @@ from servicelink_contract.rules import Protocol
 CODE_KEY = "x-servicelink-code"
 # gRPC proposal A6, "Server Pushback": milliseconds, or anything else for "do not come back".
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_MILLISECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _RESULTS = {
     StatusCode.CANCELLED: Result.CANCELLED,
     StatusCode.RESOURCE_EXHAUSTED: Result.THROTTLED,
@@ -139,7 +142,7 @@ def _pushback(metadata: Mapping[str, str]) -> float | None:
     text = metadata.get(PUSHBACK_KEY)
     if text is None:
         return None
-    return int(text) / 1000 if text.isascii() and text.isdigit() else float("inf")
+    return int(text) / 1000 if _MILLISECONDS.fullmatch(text) else math.inf
 
 
 def _metadata(given: MetadataPairs) -> Metadata:
