@@ -1,84 +1,29 @@
 """gRPC servers of both worlds check every call, of all four kinds, before the application sees it."""
 
-import asyncio
 import logging
 import math
-import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from grpc_servers import ADD, KEY, KINDS, LINK, OTHER_KEY, VERIFIER, Served, plain_stub, serving, write_grpc_verifier
+from grpc_guarded import ANSWERS, AUTH, DENIED, UNAUTHENTICATED, WEB, Client, ClientOf, Start
+from grpc_servers import KEY, KINDS, OTHER_KEY, VERIFIER, Served, plain_stub, serving, write_grpc_verifier
 from grpc_worlds import open_grpc
-from sdk_servers import entry_of, make_key
+from sdk_servers import make_key
 from sdk_worlds import WORLDS, in_thread
 from users_service import FULL_NAME, generated
 
 import servicelink
-from servicelink import Counted, sync
-from servicelink.grpc import server_parts
-from servicelink.grpc.server_door import HEALTH
-from servicelink.verify import Allowed, Code
+from servicelink import Counted
+from servicelink.verify import Code
 from servicelink_contract.paths import MalformedPatternError
-from servicelink_contract.rules import GrpcRule
 from servicelink_contract.verifier import Mode
-
-UNAUTHENTICATED = (grpc.StatusCode.UNAUTHENTICATED, "INVALID_SERVICE_AUTH")
-DENIED = (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
-WEB = Allowed("shop/web", "uid-1", KEY.kid)
-Start = Callable[..., Awaitable[Served]]
-
-
-@dataclass(slots=True)
-class Client:
-    """grpcio's own client of a server; the synchronous one, since grpc.aio's loses the status of streams that it sends.
-
-    (github.com/grpc/grpc, issue 36066.)
-    """
-
-    channel: grpc.Channel
-
-    async def call(self, method: str, *metadata: tuple[str, Any]) -> Any:
-        """Call a method; answers what it answers, of streams a list. Raises grpc.RpcError."""
-        return await in_thread(self._call, method, metadata)
-
-    def _call(self, method: str, metadata: tuple[tuple[str, Any], ...]) -> Any:
-        pb2, stub = generated()[0], plain_stub(self.channel)
-        if method == "GetUser":
-            return stub.GetUser(pb2.GetUserRequest(user_id="7"), metadata=metadata).user_id
-        if method == "CreateUser":
-            return stub.CreateUser(pb2.User(user_id="7"), metadata=metadata).user_id
-        if method == "ListUsers":
-            return [user.user_id for user in stub.ListUsers(pb2.ListUsersRequest(count=2), metadata=metadata)]
-        if method == "AddUsers":
-            return stub.AddUsers(iter([pb2.User(), pb2.User()]), metadata=metadata).count
-        return [line.text for line in stub.Chat(iter([pb2.Line(text="a"), pb2.Line(text="b")]), metadata=metadata)]
-
-    async def failure(self, method: str, *metadata: tuple[str, Any]) -> Any:
-        """Call a method, and answer how it fails."""
-        with pytest.raises(grpc.RpcError) as failed:
-            await self.call(method, *metadata)
-        return failed.value
-
-    async def refusal(self, method: str, *metadata: tuple[str, Any]) -> tuple[grpc.StatusCode, str | None]:
-        """Call a method, and answer how it is refused."""
-        refused = await self.failure(method, *metadata)
-        return refused.code(), dict(refused.trailing_metadata()).get("x-servicelink-code")
-
-
-ANSWERS = {"GetUser": "7", "ListUsers": ["0", "1"], "AddUsers": 2, "Chat": ["A", "B"]}
-AUTH = ("x-service-auth", KEY.text)
 
 
 @pytest.fixture(params=KINDS)
@@ -113,9 +58,6 @@ async def client_of() -> AsyncIterator[Callable[[Served], Client]]:
     yield make
     for channel in channels:
         channel.close()
-
-
-ClientOf = Callable[[Served], Client]
 
 
 async def test_calls_of_all_kinds_pass_and_the_application_knows_who_calls(start: Start, client_of: ClientOf) -> None:
@@ -309,26 +251,6 @@ async def test_a_header_is_no_deadline_of_a_call_that_can_have_one(start: Start,
     assert served.users.reached[0].incoming.traceparent is None
 
 
-async def test_health_is_for_everybody_and_reflection_for_whoever_may(
-    tmp_path: Path, start: Start, client_of: ClientOf
-) -> None:
-    served = await start()
-    stub: Any = health_pb2_grpc.HealthStub(client_of(served).channel)
-    for name in ("", FULL_NAME):
-        answer = await in_thread(stub.Check, health_pb2.HealthCheckRequest(service=name))
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    stream = stub.Watch(health_pb2.HealthCheckRequest())
-    assert (await in_thread(next, stream)).status == health_pb2.HealthCheckResponse.SERVING
-    stream.cancel()
-    with grpc.insecure_channel(served.address) as plain, pytest.raises(grpc.RpcError):
-        await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
-    open_ = await start(exempt=(HEALTH, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"))
-    with grpc.insecure_channel(open_.address) as plain:
-        found = await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
-
-    assert FULL_NAME in found
-
-
 async def test_an_exempt_call_still_hides_the_credential(start: Start, client_of: ClientOf) -> None:
     served = await start(exempt=(f"{FULL_NAME}/GetUser",))
     client = client_of(served)
@@ -356,49 +278,6 @@ def test_what_names_no_method_exempts_nothing(text: str, monkeypatch: pytest.Mon
         servicelink.LinkInterceptor(exempt=(text,))
 
 
-async def test_without_anything_to_check_calls_with_a_server_does_not_start(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SERVICELINK_VERIFIER_DIR", "INTERNAL_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(servicelink.LinkConfigurationError):
-        async with serving(kind):
-            pass
-    monkeypatch.setenv("INTERNAL_API_KEY", "")
-    with pytest.raises(servicelink.LinkConfigurationError):
-        async with serving(kind):
-            pass
-
-
-async def test_with_a_shared_key_alone_a_server_is_protected(
-    start: Start, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR")
-    monkeypatch.setenv("INTERNAL_API_KEY", "one, two")
-    served = await start()
-    client = client_of(served)
-
-    for text in ("one", "two"):
-        assert await client.call("CreateUser", ("x-service-auth", text)) == "7"
-    assert await client.refusal("GetUser", ("x-service-auth", "three")) == UNAUTHENTICATED
-    assert {one.link and one.link.link for one in served.users.reached} == {"shared key"}
-
-
-async def test_rules_and_keys_are_followed_while_it_runs(tmp_path: Path, start: Start, client_of: ClientOf) -> None:
-    served = await start()
-    client = client_of(served)
-    await client.call("GetUser", AUTH)
-    younger = make_key(5)
-    everything = (GrpcRule(FULL_NAME, None),)
-    write_grpc_verifier(
-        tmp_path, replace(VERIFIER, links=(replace(LINK, keys=(entry_of(younger),), allow=everything),))
-    )
-    await asyncio.sleep(0.06)
-
-    assert await client.refusal("GetUser", AUTH) == UNAUTHENTICATED
-    assert await client.call("CreateUser", ("x-service-auth", younger.text)) == "7"
-
-
 async def test_a_handler_that_fails_or_aborts_is_told_as_grpcio_tells_it(
     start: Start, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,99 +293,6 @@ async def test_a_handler_that_fails_or_aborts_is_told_as_grpcio_tells_it(
     for method in ANSWERS:
         failed = await client.failure(method, AUTH)
         assert failed.code() in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
-
-
-async def test_no_client_keeps_a_connection_for_ever(
-    start: Start, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Five minutes are 300 ms here.
-    options = server_parts._OPTIONS  # noqa: SLF001 - what there is, only sooner
-    quick = tuple((name, value // 1000 if name.endswith("_ms") else value) for name, value in options)
-    monkeypatch.setattr(server_parts, "_OPTIONS", quick)
-    client = client_of(await start())
-    was_open, was_ended = threading.Event(), threading.Event()
-
-    def note(state: grpc.ChannelConnectivity) -> None:
-        if state is grpc.ChannelConnectivity.READY:
-            was_open.set()
-        elif was_open.is_set():
-            was_ended.set()
-
-    client.channel.subscribe(note, try_to_connect=True)
-
-    assert await in_thread(was_open.wait, 10)
-    assert await in_thread(was_ended.wait, 10)
-    client.channel.unsubscribe(note)
-
-
-async def test_a_port_that_is_taken_is_an_error(start: Start) -> None:
-    served = await start()
-    with pytest.raises(RuntimeError):
-        await start(port=served.port)
-
-
-PROGRAM = """
-import asyncio, sys
-sys.path.insert(0, {harness!r})
-from grpc_servers import ADD, AioUsers, ThreadUsers
-import servicelink
-from servicelink import sync
-
-async def run():
-    server = await servicelink.grpc_server({{ADD: AioUsers()}}, host="127.0.0.1", port=0)
-    print(server.port, flush=True)
-    await server.serve()
-
-def run_threads():
-    with sync.grpc_server({{ADD: ThreadUsers()}}, host="127.0.0.1", port=0) as server:
-        print(server.port, flush=True)
-        server.serve()
-
-asyncio.run(run()) if sys.argv[1] == "aio" else run_threads()
-print("ended", flush=True)
-"""
-
-
-async def is_served(stub: Any) -> bool:
-    """Ask a server for its health, and answer whether it answered."""
-    call = stub.Check(health_pb2.HealthCheckRequest())
-    return await call.code() is grpc.StatusCode.OK
-
-
-@pytest.mark.parametrize("how", ["aio", "threads"])
-async def test_a_server_that_is_told_to_end_lets_calls_end_first(how: str) -> None:
-    program = PROGRAM.format(harness=str(Path(__file__).parents[2] / "harness"))
-    environ = {**os.environ, "INTERNAL_API_KEY": KEY.text}
-    environ.pop("SERVICELINK_VERIFIER_DIR", None)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, how, env=environ, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    port = int(await process.stdout.readline())
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        chat = plain_stub(channel).Chat(metadata=(AUTH,))
-        await chat.write(generated()[0].Line(text="a"))
-        assert (await chat.read()).text == "A"
-        process.send_signal(signal.SIGTERM)
-        stub = health_pb2_grpc.HealthStub(channel)
-        # It may serve until it has noticed, and then takes nothing more.
-        while await is_served(stub):
-            continue
-        await chat.write(generated()[0].Line(text="b"))
-        assert (await chat.read()).text == "B"
-        await chat.done_writing()
-        assert await chat.read() is grpc.aio.EOF
-    said, _ = await process.communicate()
-
-    assert (process.returncode, said) == (0, b"ended\n")
-
-
-def test_the_interceptors_stand_in_servers_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INTERNAL_API_KEY", KEY.text)
-
-    assert isinstance(servicelink.LinkInterceptor(), grpc.aio.ServerInterceptor)
-    assert isinstance(sync.LinkInterceptor(), grpc.ServerInterceptor)
-    assert callable(ADD)
 
 
 # Without an empty one, which grpcio's server of threads drops before it asks any interceptor.

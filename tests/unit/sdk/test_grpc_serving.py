@@ -1,0 +1,219 @@
+"""A gRPC server of ours starts with what it checks calls with, follows it, and ends when it is told."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_guarded import AUTH, UNAUTHENTICATED, Client, ClientOf, Start
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_servers import ADD, KEY, KINDS, LINK, VERIFIER, Served, plain_stub, serving, write_grpc_verifier
+from sdk_servers import entry_of, make_key
+from sdk_worlds import in_thread
+from users_service import FULL_NAME, generated
+
+import servicelink
+from servicelink import sync
+from servicelink.grpc import server_parts
+from servicelink.grpc.server_door import HEALTH
+from servicelink_contract.rules import GrpcRule
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> AsyncIterator[Start]:
+    """`await start(**options)` answers a server with a verifier."""
+    monkeypatch.setenv("SERVICELINK_VERIFIER_DIR", str(tmp_path))
+    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
+    write_grpc_verifier(tmp_path)
+    async with AsyncExitStack() as stack:
+
+        async def begin(**options: Any) -> Served:
+            return await stack.enter_async_context(serving(kind, **options))
+
+        yield begin
+
+
+@pytest.fixture
+async def client_of() -> AsyncIterator[Callable[[Served], Client]]:
+    """`client_of(served)` answers grpcio's own client."""
+    channels: list[grpc.Channel] = []
+
+    def make(served: Served) -> Client:
+        channels.append(grpc.insecure_channel(served.address))
+        return Client(channels[-1])
+
+    yield make
+    for channel in channels:
+        channel.close()
+
+
+async def test_health_is_for_everybody_and_reflection_for_whoever_may(
+    tmp_path: Path, start: Start, client_of: ClientOf
+) -> None:
+    served = await start()
+    stub: Any = health_pb2_grpc.HealthStub(client_of(served).channel)
+    for name in ("", FULL_NAME):
+        answer = await in_thread(stub.Check, health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    stream = stub.Watch(health_pb2.HealthCheckRequest())
+    assert (await in_thread(next, stream)).status == health_pb2.HealthCheckResponse.SERVING
+    stream.cancel()
+    with grpc.insecure_channel(served.address) as plain, pytest.raises(grpc.RpcError):
+        await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
+    open_ = await start(exempt=(HEALTH, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"))
+    with grpc.insecure_channel(open_.address) as plain:
+        found = await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
+
+    assert FULL_NAME in found
+
+
+async def test_without_anything_to_check_calls_with_a_server_does_not_start(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SERVICELINK_VERIFIER_DIR", "INTERNAL_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(servicelink.LinkConfigurationError):
+        async with serving(kind):
+            pass
+    monkeypatch.setenv("INTERNAL_API_KEY", "")
+    with pytest.raises(servicelink.LinkConfigurationError):
+        async with serving(kind):
+            pass
+
+
+async def test_with_a_shared_key_alone_a_server_is_protected(
+    start: Start, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR")
+    monkeypatch.setenv("INTERNAL_API_KEY", "one, two")
+    served = await start()
+    client = client_of(served)
+
+    for text in ("one", "two"):
+        assert await client.call("CreateUser", ("x-service-auth", text)) == "7"
+    assert await client.refusal("GetUser", ("x-service-auth", "three")) == UNAUTHENTICATED
+    assert {one.link and one.link.link for one in served.users.reached} == {"shared key"}
+
+
+async def test_rules_and_keys_are_followed_while_it_runs(tmp_path: Path, start: Start, client_of: ClientOf) -> None:
+    served = await start()
+    client = client_of(served)
+    await client.call("GetUser", AUTH)
+    younger = make_key(5)
+    everything = (GrpcRule(FULL_NAME, None),)
+    write_grpc_verifier(
+        tmp_path, replace(VERIFIER, links=(replace(LINK, keys=(entry_of(younger),), allow=everything),))
+    )
+    await asyncio.sleep(0.06)
+
+    assert await client.refusal("GetUser", AUTH) == UNAUTHENTICATED
+    assert await client.call("CreateUser", ("x-service-auth", younger.text)) == "7"
+
+
+async def test_no_client_keeps_a_connection_for_ever(
+    start: Start, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Five minutes are 300 ms here.
+    options = server_parts._OPTIONS  # noqa: SLF001 - what there is, only sooner
+    quick = tuple((name, value // 1000 if name.endswith("_ms") else value) for name, value in options)
+    monkeypatch.setattr(server_parts, "_OPTIONS", quick)
+    client = client_of(await start())
+    was_open, was_ended = threading.Event(), threading.Event()
+
+    def note(state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            was_open.set()
+        elif was_open.is_set():
+            was_ended.set()
+
+    client.channel.subscribe(note, try_to_connect=True)
+
+    assert await in_thread(was_open.wait, 10)
+    assert await in_thread(was_ended.wait, 10)
+    client.channel.unsubscribe(note)
+
+
+async def test_a_port_that_is_taken_is_an_error(start: Start) -> None:
+    served = await start()
+    with pytest.raises(RuntimeError):
+        await start(port=served.port)
+
+
+PROGRAM = """
+import asyncio, sys
+sys.path.insert(0, {harness!r})
+from grpc_servers import ADD, AioUsers, ThreadUsers
+import servicelink
+from servicelink import sync
+
+async def run():
+    server = await servicelink.grpc_server({{ADD: AioUsers()}}, host="127.0.0.1", port=0)
+    print(server.port, flush=True)
+    await server.serve()
+
+def run_threads():
+    with sync.grpc_server({{ADD: ThreadUsers()}}, host="127.0.0.1", port=0) as server:
+        print(server.port, flush=True)
+        server.serve()
+
+asyncio.run(run()) if sys.argv[1] == "aio" else run_threads()
+print("ended", flush=True)
+"""
+
+
+async def is_served(stub: Any) -> bool:
+    """Ask a server for its health, and answer whether it answered."""
+    call = stub.Check(health_pb2.HealthCheckRequest())
+    return await call.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("how", ["aio", "threads"])
+async def test_a_server_that_is_told_to_end_lets_calls_end_first(how: str) -> None:
+    program = PROGRAM.format(harness=str(Path(__file__).parents[2] / "harness"))
+    environ = {**os.environ, "INTERNAL_API_KEY": KEY.text}
+    environ.pop("SERVICELINK_VERIFIER_DIR", None)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, how, env=environ, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    port = int(await process.stdout.readline())
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        chat = plain_stub(channel).Chat(metadata=(AUTH,))
+        await chat.write(generated()[0].Line(text="a"))
+        assert (await chat.read()).text == "A"
+        process.send_signal(signal.SIGTERM)
+        stub = health_pb2_grpc.HealthStub(channel)
+        # It may serve until it has noticed, and then takes nothing more.
+        while await is_served(stub):
+            continue
+        await chat.write(generated()[0].Line(text="b"))
+        assert (await chat.read()).text == "B"
+        await chat.done_writing()
+        assert await chat.read() is grpc.aio.EOF
+    said, _ = await process.communicate()
+
+    assert (process.returncode, said) == (0, b"ended\n")
+
+
+def test_the_interceptors_stand_in_servers_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERNAL_API_KEY", KEY.text)
+
+    assert isinstance(servicelink.LinkInterceptor(), grpc.aio.ServerInterceptor)
+    assert isinstance(sync.LinkInterceptor(), grpc.ServerInterceptor)
+    assert callable(ADD)

@@ -1,0 +1,155 @@
+"""Interceptors stand around every attempt, and are told how it ended."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+import pytest
+from flow_stage import AWAY, BINDING, CUT, FINE, Exchange, Stage
+from sdk_worlds import WORLDS, Hands
+
+from servicelink import Call, CircuitBreaker, CircuitState, Outcome, Protocol
+from servicelink.binding import FixedSource
+from servicelink.calls.drive import Ended
+from servicelink.calls.flow import Deliver, flow
+from servicelink.calls.line import Line
+
+
+@pytest.fixture(params=WORLDS)
+def stage(request: pytest.FixtureRequest) -> Stage:
+    hands = Hands()
+    breaker = CircuitBreaker("shop/web", clock=hands.now)
+    return Stage(request.param, hands, Line(Protocol.GRPC, FixedSource(BINDING), breaker=breaker, clock=hands.clock))
+
+
+class Notes:
+    """An interceptor that notes what it sees."""
+
+    def __init__(self, name: str, notes: list[Any]) -> None:
+        self._name = name
+        self._notes = notes
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Note the attempt."""
+        self._notes.append((self._name, call.attempt))
+        call.metadata["x-seen"] = str(call.metadata.get("x-seen", "")) + self._name
+        outcome = yield
+        self._notes.append((self._name, outcome.result.value))
+
+
+class AsyncNotes(Notes):
+    """As `Notes`, asynchronously."""
+
+    async def intercept(self, call: Call) -> AsyncGenerator[None, Outcome]:  # type: ignore[override]
+        """Note the attempt."""
+        inner = Notes.intercept(self, call)
+        await asyncio.sleep(0)
+        next(inner)
+        outcome = yield
+        await asyncio.sleep(0)
+        try:
+            inner.send(outcome)
+        except StopIteration:
+            return
+
+
+async def test_interceptors_stand_around_every_attempt_the_first_outermost(stage: Stage) -> None:
+    notes: list[Any] = []
+    stage.line.interceptors = (Notes("a", notes), Notes("b", notes))
+    wire = stage.wire(AWAY, FINE)
+    await stage.call(wire)
+
+    assert notes == [
+        *[("a", 1), ("b", 1), ("b", "away"), ("a", "away")],
+        *[("a", 2), ("b", 2), ("b", "answered"), ("a", "answered")],
+    ]
+    assert [sent.metadata["x-seen"] for sent in wire.sent] == ["ab", "ab"]
+
+
+async def test_asynchronous_interceptors_work_in_asynchronous_clients_only(stage: Stage) -> None:
+    notes: list[Any] = []
+    stage.line.interceptors = (Notes("a", notes), AsyncNotes("b", notes))
+    wire = stage.wire(FINE)
+    if stage.world == "synchronous":
+        with pytest.raises(TypeError, match="asynchronous client"):
+            await stage.call(wire)
+    else:
+        await stage.call(wire)
+        assert notes == [("a", 1), ("b", 1), ("b", "answered"), ("a", "answered")]
+
+
+async def test_interceptors_learn_of_a_caller_that_went_away(stage: Stage) -> None:
+    notes: list[Any] = []
+    stage.line.interceptors = (Notes("a", notes),)
+    with pytest.raises(asyncio.CancelledError):
+        await stage.call(stage.wire(asyncio.CancelledError()))
+
+    assert notes == [("a", 1), ("a", "cancelled")]
+
+
+class Raises:
+    """An interceptor that raises before or after the attempt."""
+
+    def __init__(self, *, before: bool) -> None:
+        self._before = before
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Raise."""
+        if self._before:
+            raise LookupError("no tenant")
+        yield
+        raise LookupError("no tenant")
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_an_interceptor_raises_is_raised_and_the_others_are_told(stage: Stage, *, before: bool) -> None:
+    notes: list[Any] = []
+    stage.line.interceptors = (Notes("a", notes), Raises(before=before))
+    wire = stage.wire(FINE)
+    with pytest.raises(LookupError, match="no tenant"):
+        await stage.call(wire)
+
+    assert len(wire.sent) == (0 if before else 1)
+    assert notes == [("a", 1), ("a", "cancelled" if before else "answered")]
+
+
+class Silent:
+    """An interceptor that does not yield."""
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Return at once."""
+        yield from ()
+
+
+class Twice:
+    """An interceptor that yields twice."""
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Yield twice."""
+        yield
+        yield
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(Silent(), "did not yield"), (Twice(), "more than once")])
+async def test_an_interceptor_yields_once(stage: Stage, wrong: Any, words: str) -> None:
+    stage.line.interceptors = (wrong,)
+
+    with pytest.raises(RuntimeError, match=words):
+        await stage.call(stage.wire(FINE))
+
+
+async def test_a_stream_ends_for_interceptors_and_circuit_when_it_ends(stage: Stage) -> None:
+    notes: list[Any] = []
+    breaker = stage.line.breaker = CircuitBreaker(failures=1, clock=stage.hands.now)
+    stage.line.interceptors = (Notes("a", notes),)
+    wire = stage.wire(FINE)
+    running = flow(stage.line, Exchange(streamed=True))
+    delivered = await stage.advance(wire, running)
+    begun = list(notes)
+    assert isinstance(delivered, Deliver)
+    ended = await stage.advance(wire, running, CUT)
+
+    assert delivered.value == "fine"
+    assert isinstance(ended, Ended)
+    assert (begun, notes) == ([("a", 1)], [("a", 1), ("a", "cut")])
+    assert breaker.state is CircuitState.OPEN
