@@ -136,6 +136,30 @@ for module in (servicelink, sync):
     assert [line for line in said if not line.endswith(": pip install 'servicelink[grpc]'")] == []
 
 
+def test_whoever_looks_at_all_names_sees_those_that_are_usable(installed: Installed) -> None:
+    show = """
+import inspect, pydoc, servicelink
+from servicelink import sync
+for module in (servicelink, sync):
+    names = dict(inspect.getmembers(module))
+    print("connect" in names, "connect_grpc" in names, "connect" in pydoc.render_doc(module))
+"""
+
+    assert installed.python("-c", show).splitlines() == ["True False True"] * 2
+
+
+def test_the_wheels_bring_their_licence_and_say_what_they_are(installed: Installed) -> None:
+    texts = {
+        path.parent.name: path.read_text() for path in installed.folder.glob("venv/lib/*/site-packages/*/METADATA")
+    }
+    sdk = next(text for name, text in texts.items() if name.startswith("servicelink-"))
+    licences = [path.read_text() for path in installed.folder.glob("venv/**/servicelink*/licenses/LICENSE")]
+
+    assert (ROOT / "sdk" / "README.md").read_text() in sdk
+    assert "Requires-Dist: servicelink-contract<0.2,>=0.1" in sdk
+    assert licences == [(ROOT / "LICENSE").read_text()] * 2
+
+
 def test_the_quick_start_runs_as_it_stands(installed: Installed) -> None:
     page = (ROOT / "sdk" / "README.md").read_text()
     script = next(text for text in re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL) if "export" in text)

@@ -200,4 +200,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # Whoever looks at all names, as help() does, must not fail by those whose libraries are not there.
+    is_usable = import_module("servicelink.extras").is_usable
+    return sorted({*globals(), *(name for name in __all__ if is_usable(_HOME[name]))})

@@ -71,4 +71,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    is_usable = import_module("servicelink.extras").is_usable
+    return sorted({*globals(), *(name for name in __all__ if is_usable(_HOME[name][0]))})
