@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 PATH_LENGTH = 8192
+# More than paths have, and few enough that a stranger's longest one takes no time to speak of.
+MOST_SEGMENTS = 128
 PATTERN_LENGTH = 256
 
 _LITERAL = r"[.]{0,2}[A-Za-z0-9_~!$&'()+,=:@-][A-Za-z0-9._~!$&'()+,=:@-]*|[.]{3,}[A-Za-z0-9._~!$&'()+,=:@-]*"
@@ -44,6 +46,8 @@ def parse_path(path: str) -> tuple[str, ...]:
     """
     if not path.startswith("/") or len(path) > PATH_LENGTH:
         raise RefusedPathError(f"a path starts with / and has at most {PATH_LENGTH} characters")
+    if path.count("/") > MOST_SEGMENTS:
+        raise RefusedPathError(f"a path has at most {MOST_SEGMENTS} segments")
     if path == "/":
         return ()
     *raw, last = path[1:].split("/")

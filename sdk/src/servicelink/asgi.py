@@ -17,6 +17,7 @@ from servicelink.graphql.asked import LARGEST_BODY, HttpRequest
 from servicelink.headers import Heads
 from servicelink.refusals import log_refusal, render_refusal
 from servicelink.verify import Allowed, Decision, Known, Peer, Refused
+from servicelink_contract.paths import MalformedPatternError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,11 +36,10 @@ class LinkMiddleware:
 
     `service` names the Service whose verifier to use, needed where several are mounted. `exempt` and `protect` are path
     patterns (`*` one segment, a final `**` any number): a call is checked if its path is protected and not exempt.
-    `rate_limit` holds for each link. With nothing to check calls with, the server's start fails, and any call raises
-    LinkConfigurationError.
+    `rate_limit` holds for each link. With nothing to check calls with, or a pattern that is none, the server's start
+    fails, and any call raises LinkConfigurationError.
 
-    The verified link is in `scope["servicelink"]` (`Allowed`, or None) and in `current_link()`. Raises
-    MalformedPatternError.
+    The verified link is in `scope["servicelink"]` (`Allowed`, or None) and in `current_link()`.
     """
 
     def __init__(
@@ -57,6 +57,8 @@ class LinkMiddleware:
             self._door = Door(service, exempt=exempt, protect=protect, rate_limit=rate_limit)
         except LinkConfigurationError as error:
             self._door = error
+        except MalformedPatternError as error:
+            self._door = LinkConfigurationError(str(error), next_step="Mend exempt= or protect= of LinkMiddleware")
 
     def counts(self) -> Counts:
         """Answer how many calls were accepted, refused, and would have been, by link, kid and code.
@@ -79,7 +81,8 @@ class LinkMiddleware:
         scope["headers"] = heads.kept
         reading = door.read_path(scope.get("raw_path"), scope["path"])
         identity: Allowed | None = None
-        if reading.is_checked:
+        # What moves a request elsewhere makes an open path lead to any other.
+        if reading.is_checked or heads.overrides:
             extensions = scope.get("extensions")
             peer = _peer(extensions) if extensions else None
             found = door.decide(desk, heads, scope["method"] if kind == "http" else "GET", reading, peer=peer)
@@ -91,12 +94,14 @@ class LinkMiddleware:
             elif found.enforced:
                 await _refuse(verdict, scope, receive, send)
                 return
+        # In place as well: what stands outside reads there what frameworks note of the request, its route for one.
+        scope["servicelink"] = identity
         came = context.defer_incoming(identity, heads.carried)
         token = context.incoming.set(came)
         if heads.carried:
             send = _until_answered(came, send)
         try:
-            await self._app({**scope, "servicelink": identity}, receive, send)
+            await self._app(scope, receive, send)
         finally:
             context.incoming.reset(token)
             context.end_deadline(came)

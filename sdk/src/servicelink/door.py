@@ -21,7 +21,7 @@ from servicelink.verify import OVERRIDDEN, Allowed, Code, Decision, Desk, Guard,
 from servicelink_contract.paths import PathPattern, RefusedPathError, matches, parse_path, parse_pattern
 
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~"
-_LONGEST_PATH = 512
+_LONGEST_PATH = 256
 _LONGEST_LENGTH = 12
 
 
@@ -30,7 +30,6 @@ class PathReading:
     """A request's path: as it is judged, whether it is checked, and whether the application reads the same in it."""
 
     path: str
-    segments: tuple[str, ...] | None
     is_checked: bool
     agrees: bool
 
@@ -132,10 +131,10 @@ class Door:
             segments = parse_path(path)
         except RefusedPathError:
             # What cannot be read is nobody's exemption; and where it is allowed, there are no rules it could pass.
-            return PathReading(path, None, is_checked=True, agrees=True)
+            return PathReading(path, is_checked=True, agrees=True)
         agrees = decoded == "/" + "/".join(segments)
         exempt = agrees and (_any(self._exempt, segments) or not self._protects(segments))
-        return PathReading(path, segments, is_checked=not exempt, agrees=agrees)
+        return PathReading(path, is_checked=not exempt, agrees=agrees)
 
     def _protects(self, segments: tuple[str, ...]) -> bool:
         # Frameworks route a path with a final slash as they do without it, so the slash must not open it.

@@ -26,7 +26,13 @@ def observe_guard(service: str | None, environ: Mapping[str, str]) -> Guard:
             f"neither {VERIFIER_DIR} nor {SHARED_KEY_VARIABLE} is set, so no call could be checked",
             next_step=f"In a cluster a ServiceLinkPolicy mounts the verifier; elsewhere set {SHARED_KEY_VARIABLE}",
         )
-    return SharedKeys(keys)
+    try:
+        return SharedKeys(keys)
+    except UnicodeEncodeError:
+        raise LinkConfigurationError(
+            f"{SHARED_KEY_VARIABLE} holds bytes that are no UTF-8, so no call could be checked",
+            next_step="Set it to keys of ASCII characters",
+        ) from None
 
 
 def _observe_folder(root: Path, service: str | None) -> Path:

@@ -108,7 +108,11 @@ def _find_folder(service: str | None, environ: Mapping[str, str]) -> Path:
         raise LinkConfigurationError(f"neither {TLS_DIR} nor {VERIFIER_DIR} is set", next_step=step)
     if service is not None:
         return root / service
-    found = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    try:
+        found = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        step = f"Mount a certificate below it, or set {TLS_DIR}"
+        raise LinkConfigurationError(f"{root} cannot be read ({error.strerror})", next_step=step) from None
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise LinkConfigurationError(f"{root} has not one folder of a Service but {names}", next_step="Pass service=")

@@ -106,7 +106,7 @@ class _Connection:
             return
         scope["extensions"] = {**scope.get("extensions", {}), "tls": self._told}
         if scope["type"] == "websocket":
-            await self._app(scope, self._receiving(receive, send), send)
+            await self._app(scope, self._receiving(receive, send), self._pushing(send))
         else:
             await self._app(scope, receive, self._sending(send))
 
@@ -117,6 +117,16 @@ class _Connection:
             await send(message)
 
         return close_when_old
+
+    def _pushing(self, send: Send) -> Send:
+        async def end_when_old(message: Message) -> None:
+            if message["type"] == "websocket.send" and time.monotonic() >= self._until:
+                await send({"type": "websocket.close", "code": _GOING_AWAY})
+                # As a server says that a client is gone (ASGI WebSocket specification, "Send - send event").
+                raise OSError("the connection has lasted too long")
+            await send(message)
+
+        return end_when_old
 
     def _receiving(self, receive: Receive, send: Send) -> Receive:
         async def end_when_old() -> Message:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import math
+import tracemalloc
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -199,6 +200,29 @@ async def test_one_of_several_services_is_named(root: Path, mount: Mount, serve:
     assert (await get(await serve(LinkMiddleware(App(), service="api")), "/v1/x", WITH_KEY)).status_code == 204
 
 
+@pytest.mark.parametrize("wrong", [{"exempt": ("/healthz;x",)}, {"protect": ("v1",)}])
+async def test_a_pattern_that_is_none_fails_the_start_and_opens_nothing(
+    root: Path, mount: Mount, wrong: dict[str, Any]
+) -> None:
+    write(mount, root / "api")
+    app = App()
+    middleware = LinkMiddleware(app, **wrong)
+    [sent] = await connection(middleware, "lifespan")
+    with pytest.raises(servicelink.LinkConfigurationError):
+        await connection(middleware, "http", method="GET", path="/healthz")
+
+    assert (sent["type"], app.scopes) == ("lifespan.startup.failed", [])
+    assert "is no path pattern" in sent["message"]
+
+
+async def test_a_shared_key_that_no_header_can_hold_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
+    monkeypatch.setenv("INTERNAL_API_KEY", "k\udcff")
+    [sent] = await connection(LinkMiddleware(App()), "lifespan")
+
+    assert (sent["type"], "no UTF-8" in sent["message"]) == ("lifespan.startup.failed", True)
+
+
 @pytest.mark.parametrize("keys", [None, "", " , "])
 async def test_neither_verifier_nor_key_is_an_error_and_never_an_open_door(
     monkeypatch: pytest.MonkeyPatch, keys: str | None
@@ -250,6 +274,36 @@ async def test_lifespan_passes_and_an_unknown_connection_is_refused(root: Path) 
     assert [scope["type"] for scope in app.scopes] == ["lifespan"]
 
 
+async def test_what_stands_outside_sees_what_the_application_notes_of_a_request(root: Path, mount: Mount) -> None:
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        scope["route"] = scope["servicelink"].link
+
+    write(mount, root / "api")
+    headers = [(b"x-service-auth", KEY.text.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/v1/x", "raw_path": b"/v1/x", "headers": headers}
+    await LinkMiddleware(app)(scope, _nothing, _nothing)
+
+    assert (scope["route"], scope["headers"]) == ("shop/web", [])
+    assert servicelink.current_link() is None
+
+
+async def _nothing(*_: Any) -> Any:
+    return {}
+
+
+async def test_paths_of_strangers_take_no_memory(root: Path, mount: Mount) -> None:
+    write(mount, root / "api")
+    middleware = LinkMiddleware(App())
+    tracemalloc.start()
+    for number in range(4000):
+        path = "".join(f"/{number}{place}" for place in range(38))
+        await connection(middleware, "http", method="GET", path=path, raw_path=path.encode())
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kept < 8 * 1024 * 1024
+
+
 async def test_a_path_that_was_changed_before_us_is_denied(root: Path, mount: Mount) -> None:
     write(mount, root / "api")
     headers = [(b"x-service-auth", KEY.text.encode())]
@@ -269,9 +323,15 @@ async def test_a_header_that_names_another_method_or_path_is_denied(
 ) -> None:
     write(mount, root / "api")
     app = App()
-    answer = await get(await serve(LinkMiddleware(app)), "/v1/x", {**WITH_KEY, header: "GET"})
+    middleware = LinkMiddleware(app)
+    address = await serve(middleware)
+    denied = await get(address, "/v1/x", {**WITH_KEY, header: "GET"})
+    # An open path leads to another by the same means.
+    strange = await get(address, "/healthz", {header: "/v1/x"})
+    codes = [answer.json()["error"]["code"] for answer in (denied, strange)]
 
-    assert (answer.status_code, answer.json()["error"]["code"], app.scopes) == (403, "PERMISSION_DENIED", [])
+    assert (codes, app.scopes) == (["PERMISSION_DENIED", "INVALID_SERVICE_AUTH"], [])
+    assert sum(middleware.counts().refused.values()) == 2
 
 
 async def test_each_link_may_call_so_often(

@@ -5,60 +5,23 @@ import datetime as dt
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sdk_servers import KEY, LINK, VERIFIER, AsgiApp, swap, write_verifier
+from sdk_servers import KEY, swap
 from sdk_worlds import WORLDS, in_thread, open_caller
 from tls_servers import running
-from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from tls_world import BY_CERTIFICATE, IDENTITY, World, calling
 
 import servicelink
-from servicelink.authority import Authority, Leaf
+from servicelink.authority import Authority
 from servicelink.binding import TlsFiles
 from servicelink.server_tls import server_context
-from servicelink.tls import client_context
 from servicelink.verify import Allowed
-from servicelink_contract.verifier import Verifier
-
-IDENTITY = "spiffe://cluster.local/ns/shop/link/web"
-BY_CERTIFICATE = replace(LINK, keys=(), identity=IDENTITY)
-BY_KEY = replace(LINK, link="shop/other", uid="uid-9")
-
-
-@dataclass(slots=True)
-class World:
-    """A server's folders, an authority, and the server."""
-
-    root: Path
-    authority: Authority
-    app: AsgiApp = field(default_factory=AsgiApp)
-    trust: str = ""
-    links: tuple[Any, ...] = (BY_CERTIFICATE, BY_KEY)
-
-    @property
-    def verifier(self) -> Verifier:
-        """The verifier as it is to be."""
-        return replace(VERIFIER, links=self.links, trust=self.trust or self.authority.trust)
-
-    def write(self) -> None:
-        """Swap the verifier in."""
-        write_verifier(self.root / "verifier" / "api", self.verifier)
-
-    def certify(self, leaf: Leaf) -> Leaf:
-        """Swap the server's certificate in."""
-        swap(self.root / "tls" / "api", {"tls.crt": leaf.certificate, "tls.key": leaf.private_key})
-        return leaf
-
-    def context(self, leaf: Leaf | None = None, *, trust: str = "") -> ssl.SSLContext:
-        """Answer a client's context."""
-        certificate, key = ("", "") if leaf is None else (leaf.certificate, leaf.private_key)
-        return client_context(TlsFiles(certificate, key, trust or self.authority.trust))
 
 
 @pytest.fixture
@@ -84,15 +47,6 @@ async def start(world: World) -> AsyncIterator[Start]:
             return await stack.enter_async_context(running(middleware, **options))
 
         yield begin
-
-
-@asynccontextmanager
-async def calling(address: tuple[str, int], context: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
-    """Answer a client that keeps one connection."""
-    limits = httpx.Limits(max_connections=1, keepalive_expiry=60)
-    url = f"https://localhost:{address[1]}"
-    async with httpx.AsyncClient(base_url=url, verify=context, trust_env=False, limits=limits) as client:
-        yield client
 
 
 async def code_of(client: httpx.AsyncClient, path: str = "/v1/x", **headers: str) -> str:
@@ -261,6 +215,16 @@ async def test_tickets_would_not_help_an_old_session_either(
     assert not refused.startswith(b"HTTP/1.1 200")
 
 
+def test_neither_end_speaks_older_versions_or_negotiates_anew(world: World) -> None:
+    leaf = world.authority.server("localhost")
+    server = server_context(TlsFiles(leaf.certificate, leaf.private_key, world.authority.trust))
+
+    # Whatever the system's own policy says, which refuses older versions on some systems and not on others.
+    assert {server.minimum_version, world.context().minimum_version} == {ssl.TLSVersion.TLSv1_2}
+    assert server.options & ssl.OP_NO_RENEGOTIATION
+    assert server.options & ssl.OP_NO_TICKET
+
+
 async def test_older_versions_of_tls_are_refused(world: World, start: Start) -> None:
     address = await start()
     context = world.context()
@@ -317,33 +281,6 @@ async def test_a_connection_that_has_lasted_too_long_ends_with_its_answer(world:
     assert (young.status_code, young.headers.get("connection")) == (200, None)
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Send back what comes over a WebSocket."""
-    assert (await receive())["type"] == "websocket.connect"
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": f"{message['text']} {scope['servicelink'].link}"})
-
-
-@pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
-async def test_a_websocket_is_checked_and_does_not_last_for_ever(world: World, ws: str) -> None:
-    leaf = world.authority.client(IDENTITY)
-    app = servicelink.LinkMiddleware(echo)
-    async with running(app, ws=ws, connection_age=1.0) as (_, port):
-        url = f"wss://localhost:{port}/v1/x"
-        with pytest.raises(InvalidStatus):
-            await connect_websocket(url, ssl=world.context(), proxy=None)
-        async with connect_websocket(url, ssl=world.context(leaf), proxy=None) as socket_:
-            await socket_.send("hello")
-            said = await socket_.recv()
-            with pytest.raises(ConnectionClosed) as closed:
-                await socket_.recv()
-
-    assert said == "hello shop/web"
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1001
-
-
 @pytest.mark.parametrize("kind", WORLDS)
 async def test_the_sdks_clients_call_it_with_what_their_binding_holds(
     world: World, start: Start, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -359,31 +296,6 @@ async def test_the_sdks_clients_call_it_with_what_their_binding_holds(
 
     assert answer.status_code == 200
     assert world.app.links == [Allowed("shop/web", "uid-1", leaf.serial)]
-
-
-@pytest.mark.parametrize("what", ["absent", "unfit", "several", "nothing"])
-async def test_without_a_certificate_it_does_not_start(
-    world: World, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    folder = world.root / "tls" / "api"
-    if what == "absent":
-        swap(folder, {})
-    elif what == "unfit":
-        swap(folder, {"tls.crt": "PEM", "tls.key": "PEM"})
-    elif what == "several":
-        (folder.parent / "other").mkdir()
-    else:
-        monkeypatch.delenv("SERVICELINK_VERIFIER_DIR")
-    config = servicelink.uvicorn_config(world.app, log_config=None)
-    with pytest.raises(servicelink.LinkConfigurationError) as refused:
-        config.load()
-
-    assert refused.value.next_step
-
-
-def test_options_that_would_set_tls_up_otherwise_are_refused() -> None:
-    with pytest.raises(TypeError, match="ssl_certfile"):
-        servicelink.uvicorn_config(AsgiApp(), ssl_certfile="a")
 
 
 async def test_what_looks_like_a_certificate_in_another_servers_scope_is_not_believed(world: World) -> None:

@@ -131,6 +131,27 @@ def test_a_header_that_moves_the_request_is_refused(root: Path, header: str) -> 
     assert call(sync.LinkMiddleware(App()), "/v1/x", KEY.text, **{header: "/v1"})[0] == 403
 
 
+@pytest.mark.parametrize("header", ["HTTP_SCRIPT_NAME", "HTTP_PATH_INFO", "HTTP_X_HTTP_METHOD_OVERRIDE"])
+def test_a_header_that_moves_the_request_opens_no_path(root: Path, header: str) -> None:
+    app = App()
+    middleware = sync.LinkMiddleware(app, exempt=("/healthz", "/static/**"), protect=("/admin/**",))
+    statuses = [
+        call(middleware, path, RAW_URI=raw, SCRIPT_NAME=name, **{header: name})[0]
+        for path, raw, name in (
+            ("/admin/users", "/open/admin/users", "/open"),
+            ("/admin/users", "/static/admin/users", "/static"),
+            ("", "/healthz", "/healthz"),
+        )
+    ]
+
+    assert (statuses, app.environs) == ([403] * 3, [])
+    assert sum(middleware.counts().refused.values()) == 3
+
+
+def test_a_refused_head_has_no_body(root: Path) -> None:
+    assert call(sync.LinkMiddleware(App()), "/v1/x", REQUEST_METHOD="HEAD") == (403, b"")
+
+
 def test_an_exempt_path_needs_no_key_and_a_mounted_application_is_judged_whole(root: Path) -> None:
     app = App()
     middleware = sync.LinkMiddleware(app)
@@ -210,6 +231,14 @@ def test_audit_hands_the_whole_body_on(root: Path, body: bytes) -> None:
 
     assert (app.links, app.bodies[0]) == ([None, None], body)
     assert app.environs[1]["wsgi.input"].read() == body
+
+
+def test_nobody_reads_past_the_end_of_a_body_that_was_judged(root: Path) -> None:
+    app = App()
+    asked = {**JSON, "CONTENT_LENGTH": str(len(QUERY)), "body": QUERY + b"GET /next HTTP/1.1"}
+    call(sync.LinkMiddleware(app), "/graphql", GRAPHQL_KEY.text, **asked)
+
+    assert (app.bodies, app.environs[0]["wsgi.input"].read()) == ([QUERY], b"")
 
 
 @pytest.mark.parametrize("length", ["\u00b2", "9" * 5000, "-1", "+5", " 5", "0x5", "1_0", ""])
