@@ -5,7 +5,7 @@ import datetime as dt
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from tls_world import BY_CERTIFICATE, IDENTITY, World, calling
 import servicelink
 from servicelink.authority import Authority
 from servicelink.binding import TlsFiles
-from servicelink.server_tls import server_context
-from servicelink.verify import Allowed
+from servicelink.server_tls import ServerFiles, following_context, server_context
+from servicelink.verify import Allowed, SharedKeys
 
 
 @pytest.fixture
@@ -213,6 +213,29 @@ async def test_tickets_would_not_help_an_old_session_either(
         resumed = False
     assert not resumed
     assert not refused.startswith(b"HTTP/1.1 200")
+
+
+def test_what_an_engine_offers_is_offered_by_every_generation(world: World) -> None:
+    following = following_context(ServerFiles(world.root / "tls" / "api", SharedKeys(["key"])))
+    following.set_alpn_protocols(["http/1.1"])
+    chosen = [agree(following, world.context())]
+    world.certify(world.authority.server("localhost"))
+    chosen.append(agree(following, world.context()))
+
+    assert chosen == ["http/1.1"] * 2
+
+
+def agree(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
+    """Let two ends shake hands in memory, and answer the protocol that they chose."""
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(back, there, server_hostname="localhost")
+    answering = server.wrap_bio(there, back, server_side=True)
+    for _ in range(3):
+        for end in (asking, answering):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    return asking.selected_alpn_protocol()
 
 
 def test_neither_end_speaks_older_versions_or_negotiates_anew(world: World) -> None:

@@ -105,6 +105,19 @@ def test_the_cap_holds_beside_the_rules_and_another_protocol_is_not_allowed(worl
     assert code(ask(world.files())) == Code.PERMISSION_DENIED
 
 
+def test_a_header_that_names_another_path_is_denied_here_as_well(world: World) -> None:
+    world.write(VERIFIER)
+    headers = [(b"x-service-auth", KEY.text.encode()), (b"X-Original-URL", b"/admin")]
+
+    assert code(world.files().decide(headers, GET)) is Code.PERMISSION_DENIED
+
+
+def test_of_two_links_with_one_key_the_first_is_meant(world: World) -> None:
+    world.write(replace(VERIFIER, links=(LINK, replace(LINK, link="shop/zoo", uid="uid-2"))))
+
+    assert ask(world.files()).identity == Allowed("shop/web", "uid-1", KEY.kid)
+
+
 def test_audit_refuses_nobody_says_what_it_would_refuse_and_makes_up_no_identity(world: World) -> None:
     world.write(replace(VERIFIER, mode=Mode.AUDIT))
     decision = ask(world.files(), SAME_KID.text)
