@@ -1,0 +1,110 @@
+"""The connections of gRPC clients: when one is closed, and for which event loops they are kept."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_bound import OLD, Mount
+from grpc_worlds import GrpcStage, serving_users
+from users_service import generated
+
+import servicelink
+from servicelink import Call, Outcome
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[GrpcStage]:
+    async with serving_users() as found:
+        yield found
+
+
+class Bound:
+    """A client of a binding whose address changes, which takes another connection."""
+
+    def __init__(self, stage: GrpcStage, mount: Mount, folder: Path) -> None:
+        self._stage, self._mount, self._folder = stage, mount, folder
+        self._write(stage.address)
+        self.more: dict[str, str] = {}
+        self.client = servicelink.GrpcClient(service_name="users", retries=0, interceptors=[self])
+        self.stub = self.client.stub(generated()[1].UserServiceStub)
+
+    def channel(self) -> grpc.aio.Channel:
+        """Answer grpcio's channel of this moment."""
+        binding = self.client._caller.line.source.current()  # noqa: SLF001 - no user sees it
+        return self.client._wire.channel(binding)  # noqa: SLF001 - as above
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Send what is in `more`, too."""
+        call.metadata.update(self.more)
+        yield
+
+    def move(self) -> None:
+        """Have the address change, and open a connection there."""
+        self._write(f"grpc://{self._stage.address}")
+        # Not after up to 50 ms.
+        self.client._caller.line.source.reload()  # noqa: SLF001 - as above
+        self.channel()
+
+    async def get(self) -> None:
+        """Make a call."""
+        await self.stub.GetUser(generated()[0].GetUserRequest(user_id="1"))
+
+    def _write(self, uri: str) -> None:
+        self._mount(self._folder / "users", {"uri": uri, "api-key": OLD, "protocol": "grpc"})
+
+
+@pytest.fixture
+async def bound(
+    stage: GrpcStage, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bound]:
+    monkeypatch.setenv("SERVICE_BINDING_ROOT", str(tmp_path))
+    made = Bound(stage, mount, tmp_path)
+    async with made.client:
+        yield made
+
+
+async def until_closed(channel: grpc.aio.Channel) -> None:
+    async with asyncio.timeout(5):
+        while channel.get_state() is not grpc.ChannelConnectivity.SHUTDOWN:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0)
+
+
+async def test_a_connection_ends_with_its_last_call_also_after_calls_that_could_not_be_sent(bound: Bound) -> None:
+    await bound.get()
+    before = bound.channel()
+    bound.more = {"Not A Key": "1"}
+    with pytest.raises(servicelink.ServiceError, match="cannot be sent"):
+        await bound.get()
+    bound.move()
+
+    await until_closed(before)
+
+
+async def test_a_connection_ends_with_its_last_call_whenever_a_stream_was_cancelled(bound: Bound) -> None:
+    async def read() -> None:
+        async for _ in bound.stub.ListUsers(generated()[0].ListUsersRequest(count=2)):
+            pass
+
+    await read()
+    before = bound.channel()
+    for turns in range(20):
+        task = asyncio.create_task(read())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    bound.move()
+
+    await until_closed(before)
+
+
+async def test_a_client_that_was_closed_has_closed_earlier_connections_too(bound: Bound) -> None:
+    await bound.get()
+    before = bound.channel()
+    bound.move()
+    await bound.client.aclose()
+
+    assert before.get_state() is grpc.ChannelConnectivity.SHUTDOWN
