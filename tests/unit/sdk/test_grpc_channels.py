@@ -1,6 +1,8 @@
 """The connections of gRPC clients: when one is closed, and for which event loops they are kept."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
@@ -108,3 +110,19 @@ async def test_a_client_that_was_closed_has_closed_earlier_connections_too(bound
     await bound.client.aclose()
 
     assert before.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+def test_connections_of_event_loops_that_have_ended_are_let_go() -> None:
+    client = servicelink.GrpcClient(service_name="users", address="127.0.0.1:1", retries=0)
+    channels: list[weakref.ref[grpc.aio.Channel]] = []
+
+    async def use() -> None:
+        with pytest.raises(servicelink.ServiceUnavailable):
+            await client.stub(generated()[1].UserServiceStub).GetUser(generated()[0].GetUserRequest())
+        channels.append(weakref.ref(client._wire.channel(client._caller.line.source.current())))  # noqa: SLF001 - as above
+
+    for _ in range(3):
+        asyncio.run(use())
+    gc.collect()
+
+    assert [channel() is None for channel in channels] == [True, True, False]

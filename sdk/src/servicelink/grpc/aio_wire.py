@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from typing import Any
 
@@ -47,8 +46,7 @@ class AioWire:
     def __init__(self, options: Options) -> None:
         self._options = channel_options(options)
         self._generation = forks.generation()
-        self._channels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Channels[grpc.aio.Channel]]
-        self._channels = weakref.WeakKeyDictionary()
+        self._channels: dict[asyncio.AbstractEventLoop, Channels[grpc.aio.Channel]] = {}
         # The parent's: neither used nor closed here.
         self._abandoned: list[Any] = []
         self._closing: set[asyncio.Future[None]] = set()
@@ -110,6 +108,9 @@ class AioWire:
         loop = asyncio.get_running_loop()
         channels = self._channels.get(loop)
         if channels is None:
+            # A channel refers to its loop, so that neither would ever go by itself.
+            for ended in [known for known in list(self._channels) if known.is_closed()]:
+                self._channels.pop(ended, None)
             channels = self._channels[loop] = Channels(self._open, self._close)
         return channels
 
@@ -125,8 +126,8 @@ class AioWire:
 
     def _notice_fork(self) -> None:
         if self._generation != forks.generation():
-            self._abandoned.append(dict(self._channels))
-            self._channels.clear()
+            self._abandoned.append(self._channels)
+            self._channels = {}
             self._generation = forks.generation()
 
 
