@@ -79,7 +79,7 @@ class AioWire:
             heed_status(rpc)
         if message.attached is not None:
             message.attached(rpc)
-        attempt = _Attempt(rpc, problems)
+        attempt = _Attempt(lease.channel, rpc, problems)
         return await attempt.outcome_of(attempt.begin() if message.method.kind.streams_out else attempt.answer())
 
     async def discard(self, outcome: Outcome) -> None:
@@ -148,6 +148,13 @@ class _Heedful:
         """Take note that a write failed; it is the call's end only if nobody tells a better one."""
         asyncio.get_running_loop().call_later(_STATUS_WITHIN, self._give_up, words)
 
+    async def send_receive_close(self) -> None:
+        """Say that no more requests come; grpc.aio cancels a call of its own where that fails."""
+        try:
+            await self._beneath.send_receive_close()
+        except grpc.aio.InternalError as error:
+            self.set_internal_error(str(error))
+
     def _give_up(self, words: str) -> None:
         if not self._beneath.done():
             self._beneath.set_internal_error(words)
@@ -161,11 +168,12 @@ def heed_status(rpc: Any) -> None:
 
 
 class _Attempt:
-    """One attempt: grpc.aio's call, and what its caller's requests raised."""
+    """One attempt: grpc.aio's channel and call, and what its caller's requests raised."""
 
-    __slots__ = ("_problems", "rpc")
+    __slots__ = ("_channel", "_problems", "rpc")
 
-    def __init__(self, rpc: Any, problems: list[Exception]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, rpc: Any, problems: list[Exception]) -> None:
+        self._channel = channel
         self.rpc = rpc
         self._problems = problems
 
@@ -184,7 +192,7 @@ class _Attempt:
         try:
             return await ending
         except grpc.aio.AioRpcError as error:
-            return settle(error.code(), error.details(), error.trailing_metadata())
+            return settle(error.code(), error.details(), error.trailing_metadata(), self._is_away)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -195,6 +203,9 @@ class _Attempt:
                 raise self._problems[0] from None
             # Nobody cancelled the caller: its channel was closed beneath it.
             return CUT
+
+    def _is_away(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 async def _next(answers: AsyncIterator[Any]) -> Outcome:

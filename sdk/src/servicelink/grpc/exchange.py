@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from servicelink.context import (
 )
 from servicelink.errors import RemoteError, ServiceError, ServiceUnavailable
 from servicelink.grpc.address import require_target
+from servicelink.grpc.details import tell_not_connected
 from servicelink.grpc.methods import GrpcMessage, MetadataPairs, require_sendable
 from servicelink.verify import Code
 from servicelink_contract.rules import Protocol
@@ -119,8 +120,20 @@ def answered(message: Any) -> Outcome:
     return Outcome(Result.ANSWERED, 0, StatusCode.OK.name, response=message)
 
 
-def settle(status: StatusCode, details: str | None, trailing: Iterable[tuple[str, str | bytes]] | None) -> Outcome:
-    """Answer what the end of a call means that was not answered."""
+def settle(
+    status: StatusCode,
+    details: str | None,
+    trailing: Iterable[tuple[str, str | bytes]] | None,
+    is_away: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Answer what the end of a call means that was not answered; `is_away` says whether its channel has no connection.
+
+    A server that is connected may pass on words of grpcio's as its own; only what never had a connection was not sent.
+    """
+    ended = _end_of_channel(status, details or "", is_away)
+    if ended is not None:
+        result, problem = ended
+        return Outcome(result, status.value[0], status.name, problem=problem)
     metadata = {key: value for key, value in trailing or () if isinstance(value, str)}
     marked = metadata.get(CODE_KEY)
     result = _RESULTS.get(status, Result.ANSWERED)
@@ -136,6 +149,14 @@ def settle(status: StatusCode, details: str | None, trailing: Iterable[tuple[str
         problem="no whole answer in time" if result is Result.TIMEOUT else "",
         retry_after=_pushback(metadata),
     )
+
+
+def _end_of_channel(status: StatusCode, details: str, is_away: Callable[[], bool]) -> tuple[Result, str] | None:
+    """Answer what the channel made of a call without the server, None where the server ended it."""
+    if status is StatusCode.UNAVAILABLE:
+        problem = tell_not_connected(details)
+        return None if problem is None or not is_away() else (Result.UNSENT, problem)
+    return None
 
 
 def _pushback(metadata: Mapping[str, str]) -> float | None:

@@ -151,7 +151,7 @@ class _Attempt:
             if call.cancelled():
                 return CANCELLED
             trailing: Any = error.trailing_metadata()
-            return settle(error.code(), error.details(), trailing)
+            return settle(error.code(), error.details(), trailing, partial(_is_away, self._lease.channel))
 
     def _release(self) -> None:
         self._channels.release(self._lease)
@@ -169,6 +169,19 @@ class _Attempt:
 def _read(rpc: Any) -> Outcome:
     message = next(rpc, _END)
     return FINE if message is _END else answered(message)
+
+
+def _is_away(channel: Any) -> bool:
+    # Asked in public it answers by a thread that polls.
+    beneath = getattr(channel, "_channel", None)
+    if beneath is None:
+        return False
+    try:
+        state: int = beneath.check_connectivity_state(False)
+    except ValueError:
+        # Closed meanwhile, with its last call.
+        return False
+    return state == grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0]
 
 
 def _close(channel: grpc.Channel) -> None:
