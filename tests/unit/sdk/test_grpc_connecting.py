@@ -1,4 +1,4 @@
-"""Why a gRPC call was not sent: said in words of ours, and by nobody but the channel."""
+"""Why a gRPC call was not sent, or its answer not taken: said in words of ours, and by nobody but the channel."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -110,3 +110,19 @@ async def test_what_was_not_connected_is_tried_again_where_it_may_be_and_counts_
 
     assert hands.slept == [0.1, 0.2]
     assert breaker.state is CircuitState.OPEN
+
+
+async def test_an_answer_that_is_larger_than_the_client_takes_is_its_own_limit_and_not_asked_for_again(
+    world: World,
+) -> None:
+    breaker = CircuitBreaker("users", failures=1)
+    options = [("grpc.max_receive_message_length", 3)]
+    users = world.connect(Hands(), breaker=breaker, channel_options=options, idempotent=["ListUsers"])
+    for call in (lambda: users.get("1"), lambda: users.list(11), lambda: users.chat(["long"])):
+        with pytest.raises(servicelink.ServiceError, match="larger than the 3 bytes that the client takes") as failed:
+            await call()
+        assert type(failed.value) is servicelink.ServiceError
+        assert "grpc.max_receive_message_length" in failed.value.next_step
+
+    assert [seen.method for seen in world.stage.users.seen] == ["GetUser", "ListUsers", "Chat"]
+    assert breaker.state is CircuitState.CLOSED

@@ -4,6 +4,8 @@ Its words may quote what the other side sent, so none of them goes on. Nor are t
 error of its own calls sends the same.
 """
 
+import re
+
 # Of a call that was given no connection; the last is what versions before 1.8x say of names.
 _NOT_CONNECTED = (
     "connections to all backends failing",
@@ -21,6 +23,7 @@ _REASONS = (
     ("is not in peer certificate", "its certificate is for another name"),
     ("handshake failed", "no TLS could be agreed on"),
 )
+_TOO_LARGE = re.compile(r"(?:Stream removed \()?CLIENT: Received message larger than max \([0-9]+ vs\. ([0-9]+)\)+")
 
 
 def tell_not_connected(details: str) -> str | None:
@@ -29,3 +32,9 @@ def tell_not_connected(details: str) -> str | None:
         return None
     reason = next((reason for words, reason in _REASONS if words in details), None)
     return "not connected" if reason is None else f"not connected: {reason}"
+
+
+def tell_too_large(details: str) -> str | None:
+    """Answer that the client took no answer of that size, None where that is not what the words say."""
+    found = _TOO_LARGE.fullmatch(details)
+    return None if found is None else f"the answer is larger than the {found[1]} bytes that the client takes"

@@ -22,7 +22,7 @@ from servicelink.context import (
 )
 from servicelink.errors import RemoteError, ServiceError, ServiceUnavailable
 from servicelink.grpc.address import require_target
-from servicelink.grpc.details import tell_not_connected
+from servicelink.grpc.details import tell_not_connected, tell_too_large
 from servicelink.grpc.methods import GrpcMessage, MetadataPairs, require_sendable
 from servicelink.verify import Code
 from servicelink_contract.rules import Protocol
@@ -46,6 +46,7 @@ _REFUSALS = {
 }
 FINE = Outcome(Result.ANSWERED, 0, StatusCode.OK.name)
 CUT = Outcome(Result.CUT, problem="the client was closed before the answer was whole")
+_TAKE_MORE = 'Make the client with channel_options=[("grpc.max_receive_message_length", ...)], in bytes'
 _NO_MESSAGE = "the answer is no message of its type"
 
 
@@ -107,6 +108,8 @@ class GrpcExchange:
         failure = wants_failure(call, outcome)
         if failure is not None:
             raise failure
+        if outcome.result is Result.ANSWERED and outcome.problem:
+            raise ServiceError(outcome.problem, **where(call, _TAKE_MORE))
         if outcome.status:
             assert isinstance(outcome.response, Remote)
             raise RemoteError(outcome.status, outcome.code, outcome.response.details, **where(call, ""))
@@ -156,7 +159,9 @@ def _end_of_channel(status: StatusCode, details: str, is_away: Callable[[], bool
     if status is StatusCode.UNAVAILABLE:
         problem = tell_not_connected(details)
         return None if problem is None or not is_away() else (Result.UNSENT, problem)
-    return None
+    problem = tell_too_large(details) if status is StatusCode.RESOURCE_EXHAUSTED else None
+    # The server did answer, and would answer the same again.
+    return None if problem is None else (Result.ANSWERED, problem)
 
 
 def _pushback(metadata: Mapping[str, str]) -> float | None:
