@@ -122,6 +122,16 @@ async def test_streams_have_no_deadline_but_one_that_is_asked_for(world: World) 
     assert 2.2 < world.last.left <= 9.2
 
 
+async def test_more_time_than_anybody_has_is_no_deadline(world: World) -> None:
+    users = world.connect(timeout=1e10)
+    await users.get()
+    for seconds in (1e10, 1e300):
+        await users.get(timeout=seconds)
+        await users.list(1, timeout=seconds)
+
+    assert all(seen.left is None or seen.left > 1e6 for seen in world.stage.users.seen)
+
+
 async def test_a_call_that_takes_too_long_is_a_timeout_and_the_server_hears_of_it(world: World) -> None:
     world.stage.users.silent = True
     users = world.connect()

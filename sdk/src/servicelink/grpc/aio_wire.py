@@ -1,7 +1,6 @@
 """Attempts over grpc.aio."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from typing import Any
 
@@ -14,7 +13,7 @@ from servicelink.calls.call import Outcome
 from servicelink.calls.flow import Send
 from servicelink.grpc.address import Target
 from servicelink.grpc.channels import Channels, Options, channel_credentials, channel_options
-from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle
+from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle, time_limit
 from servicelink.grpc.methods import GrpcMessage
 
 # Seconds that a server's status may still be on its way when a write has failed because of it.
@@ -66,7 +65,7 @@ class AioWire:
             # The metadata has no name here: whoever shows a traceback with its variables must not show the credential.
             rpc = lease.multicallable(message.method)(
                 requests,
-                timeout=None if send.limit == math.inf else send.limit,
+                timeout=time_limit(send.limit),
                 metadata=outgoing_metadata(send.call, send.binding),
                 wait_for_ready=message.wait_for_ready,
                 compression=message.compression,

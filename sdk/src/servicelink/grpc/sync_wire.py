@@ -1,6 +1,5 @@
 """Attempts over grpcio's synchronous channels."""
 
-import math
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +13,7 @@ from servicelink.calls.call import CANCELLED, Outcome
 from servicelink.calls.flow import Send
 from servicelink.grpc.address import Target
 from servicelink.grpc.channels import Channels, Options, channel_credentials, channel_options
-from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle
+from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle, time_limit
 from servicelink.grpc.methods import GrpcMessage
 
 _END = object()
@@ -130,7 +129,7 @@ class _Attempt:
         # The metadata has no name here: whoever shows a traceback with its variables must not show the credential.
         return call(
             requests,
-            timeout=None if send.limit == math.inf else send.limit,
+            timeout=time_limit(send.limit),
             metadata=outgoing_metadata(send.call, send.binding),
             wait_for_ready=message.wait_for_ready,
             compression=message.compression,
