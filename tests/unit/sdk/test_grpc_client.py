@@ -25,7 +25,7 @@ from users_service import (
 )
 
 import servicelink
-from servicelink import CircuitState
+from servicelink import Call, CircuitState, Outcome
 
 
 @pytest.fixture(params=WORLDS)
@@ -85,8 +85,29 @@ async def test_metadata_that_cannot_be_sent_is_an_error_that_shows_none_of_it(wo
         with pytest.raises(servicelink.ServiceError, match="cannot be sent") as refused:
             await users.get(metadata=metadata)
         assert OLD not in repr(refused.getrepr(showlocals=True))
+        assert (refused.value.link, refused.value.operation) == ("users", f"{FULL_NAME}/GetUser")
+        assert refused.value.request_id
+        assert "lower case" in refused.value.next_step
 
     assert world.stage.users.seen == []
+
+
+async def test_metadata_of_an_interceptor_that_cannot_be_sent_is_an_error_of_its_call(world: World) -> None:
+    class Wrong:
+        """Adds what cannot be sent."""
+
+        def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+            """Add it."""
+            call.metadata["Not A Key"] = "1"
+            yield
+
+    users = world.connect(interceptors=[Wrong()])
+    with pytest.raises(servicelink.ServiceError, match="'Not A Key' cannot be sent") as refused:
+        await users.get()
+
+    assert OLD not in repr(refused.getrepr(showlocals=True))
+    assert (refused.value.link, refused.value.operation) == ("users", f"{FULL_NAME}/GetUser")
+    assert refused.value.request_id
 
 
 async def test_ids_trace_and_deadline_of_an_incoming_call_go_out_again(world: World) -> None:

@@ -97,6 +97,7 @@ class GrpcExchange:
             streamed=kind.streams_out,
             kid=binding.kid,
         )
+        require_sendable(message.metadata, self.call)
         return self.call
 
     def conclude(self, call: Call, outcome: Outcome) -> Any:
@@ -181,10 +182,7 @@ def _pushback(metadata: Mapping[str, str]) -> float | None:
 def _metadata(given: MetadataPairs) -> Metadata:
     """Answer what goes along of the incoming call, as far as the caller's metadata does not say it."""
     came = incoming.get()
-    said: dict[str, str] = {}
-    if given:
-        require_sendable(given)
-        said = {key: value for key, value in given if isinstance(value, str)}
+    said = {key: value for key, value in given if isinstance(value, str)}
     request_id = wants_id(said.get(REQUEST_ID_HEADER, "")) or came.request_id or fresh_id()
     correlation_id = wants_id(said.get(CORRELATION_ID_HEADER, "")) or came.correlation_id or request_id
     metadata: Metadata = {REQUEST_ID_HEADER: request_id, CORRELATION_ID_HEADER: correlation_id}
@@ -198,11 +196,14 @@ def _metadata(given: MetadataPairs) -> Metadata:
 def outgoing_metadata(call: Call, binding: Binding) -> list[tuple[str, str | bytes]]:
     """Answer all that goes beside the message of an attempt; raises ServiceError for what cannot be sent."""
     ours = {key: value for key, value in call.metadata.items() if key != TIMEOUT_HEADER}
+    # Before the credential is among it: whoever shows a traceback with its variables must not show the credential.
+    require_sendable([*ours.items()], call)
     if binding.credential is not None:
+        header = binding.credential.header.lower()
+        require_sendable([(header, "")], call)
         # Not as call credentials, which grpcio refuses to send without TLS.
-        ours[binding.credential.header.lower()] = binding.credential.text
+        ours[header] = binding.credential.text
     metadata = [*ours.items()]
-    require_sendable(metadata)
     message: GrpcMessage = call.message
     if message.metadata:
         # Nobody else sends the link's credential: one would go out and another be reported.
