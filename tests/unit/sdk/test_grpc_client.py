@@ -25,7 +25,7 @@ from users_service import (
 )
 
 import servicelink
-from servicelink import Call, CircuitState, Outcome
+from servicelink import Call, CircuitState, Outcome, RateLimit
 
 
 @pytest.fixture(params=WORLDS)
@@ -264,6 +264,15 @@ async def test_waiting_for_a_server_that_tells_its_health_is_until_it_serves(wor
         waiting = asyncio.create_task(users.wait_until_ready(20))
         await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
         await waiting
+
+
+async def test_waiting_for_a_server_takes_no_turn_of_the_clients_rate_limit(world: World) -> None:
+    users = world.connect(rate_limit=RateLimit(1, 60))
+    for _ in range(2):
+        await users.wait_until_ready(5)
+    await users.get()
+
+    assert len(world.stage.users.seen) == 1
 
 
 async def test_waiting_for_nobody_ends_with_what_went_wrong(world: World) -> None:
