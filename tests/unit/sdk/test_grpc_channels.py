@@ -1,4 +1,4 @@
-"""The connections of gRPC clients: when one is closed, and for which event loops they are kept."""
+"""The connections of gRPC clients: when one is opened and closed, and by whom."""
 
 import asyncio
 import gc
@@ -10,11 +10,14 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_bound import OLD, Mount
-from grpc_worlds import GrpcStage, serving_users
+from grpc_worlds import GrpcStage, open_grpc, serving_users
+from sdk_worlds import WORLDS
 from users_service import generated
 
 import servicelink
-from servicelink import Call, Outcome
+from servicelink import Call, Outcome, forks
+from servicelink.binding import Binding
+from servicelink.grpc.channels import Channels, channel_options
 
 
 @pytest.fixture
@@ -126,3 +129,59 @@ def test_connections_of_event_loops_that_have_ended_are_let_go() -> None:
     gc.collect()
 
     assert [channel() is None for channel in channels] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+async def test_a_forked_child_opens_connections_of_its_own_and_closes_none_of_its_parents(
+    stage: GrpcStage, kind: str
+) -> None:
+    users = open_grpc(kind, service_name="users", address=stage.address)
+    wire, source = users.client._wire, users.client._caller.line.source  # noqa: SLF001 - as above
+    await users.get()
+    parents = weakref.ref(wire.channel(source.current()))
+    # As if that had been before a fork.
+    wire._generation = forks.generation() - 1  # noqa: SLF001 - as above
+    await users.get()
+    gc.collect()
+
+    assert parents() is not None
+    assert wire.channel(source.current()) is not parents()
+    await users.close()
+
+
+def test_a_connection_that_was_closed_with_its_client_is_not_closed_again_by_its_last_call() -> None:
+    closed: list[object] = []
+    channels = Channels(lambda target, _: target.port, closed.append)
+    calls = [channels.lease(Binding("users", f"127.0.0.1:{port}", None)) for port in (1, 2)]
+    open_then = channels.close()
+    for call in calls:
+        channels.release(call)
+
+    assert (sorted(open_then), closed) == ([1, 2], [])
+
+
+async def test_a_server_that_is_away_is_looked_for_again_soon() -> None:
+    looked: asyncio.Queue[float] = asyncio.Queue()
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        looked.put_nowait(asyncio.get_running_loop().time())
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, servicelink.GrpcClient(service_name="users", address=address) as client:
+        stub = client.stub(generated()[1].UserServiceStub)
+        call = stub.GetUser(generated()[0].GetUserRequest(), wait_for_ready=True, timeout=30)
+        times = [await looked.get() for _ in range(4)]
+        call.cancel()
+
+    # grpcio's own pauses begin with a second, and grow.
+    assert times[-1] - times[0] < 2.5
+
+
+def test_connections_are_kept_alive_no_oftener_than_servers_put_up_with() -> None:
+    options = dict(channel_options(()))
+
+    # By default they take more than one in five minutes for abuse, and close the connection.
+    assert 300_000 < options["grpc.keepalive_time_ms"] < 400_000
+    assert options["grpc.keepalive_timeout_ms"] <= 20_000
