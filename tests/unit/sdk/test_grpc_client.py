@@ -25,7 +25,7 @@ from users_service import (
 )
 
 import servicelink
-from servicelink import CircuitState
+from servicelink import Call, CircuitState, Outcome, RateLimit
 
 
 @pytest.fixture(params=WORLDS)
@@ -85,8 +85,29 @@ async def test_metadata_that_cannot_be_sent_is_an_error_that_shows_none_of_it(wo
         with pytest.raises(servicelink.ServiceError, match="cannot be sent") as refused:
             await users.get(metadata=metadata)
         assert OLD not in repr(refused.getrepr(showlocals=True))
+        assert (refused.value.link, refused.value.operation) == ("users", f"{FULL_NAME}/GetUser")
+        assert refused.value.request_id
+        assert "lower case" in refused.value.next_step
 
     assert world.stage.users.seen == []
+
+
+async def test_metadata_of_an_interceptor_that_cannot_be_sent_is_an_error_of_its_call(world: World) -> None:
+    class Wrong:
+        """Adds what cannot be sent."""
+
+        def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+            """Add it."""
+            call.metadata["Not A Key"] = "1"
+            yield
+
+    users = world.connect(interceptors=[Wrong()])
+    with pytest.raises(servicelink.ServiceError, match="'Not A Key' cannot be sent") as refused:
+        await users.get()
+
+    assert OLD not in repr(refused.getrepr(showlocals=True))
+    assert (refused.value.link, refused.value.operation) == ("users", f"{FULL_NAME}/GetUser")
+    assert refused.value.request_id
 
 
 async def test_ids_trace_and_deadline_of_an_incoming_call_go_out_again(world: World) -> None:
@@ -120,6 +141,16 @@ async def test_streams_have_no_deadline_but_one_that_is_asked_for(world: World) 
 
     assert all(left is None or left > 1e6 for left in without)
     assert 2.2 < world.last.left <= 9.2
+
+
+async def test_more_time_than_anybody_has_is_no_deadline(world: World) -> None:
+    users = world.connect(timeout=1e10)
+    await users.get()
+    for seconds in (1e10, 1e300):
+        await users.get(timeout=seconds)
+        await users.list(1, timeout=seconds)
+
+    assert all(seen.left is None or seen.left > 1e6 for seen in world.stage.users.seen)
 
 
 async def test_a_call_that_takes_too_long_is_a_timeout_and_the_server_hears_of_it(world: World) -> None:
@@ -235,13 +266,24 @@ async def test_waiting_for_a_server_that_tells_its_health_is_until_it_serves(wor
         await waiting
 
 
+async def test_waiting_for_a_server_takes_no_turn_of_the_clients_rate_limit(world: World) -> None:
+    users = world.connect(rate_limit=RateLimit(1, 60))
+    for _ in range(2):
+        await users.wait_until_ready(5)
+    await users.get()
+
+    assert len(world.stage.users.seen) == 1
+
+
 async def test_waiting_for_nobody_ends_with_what_went_wrong(world: World) -> None:
     users = world.connect(address="127.0.0.1:1")
     with pytest.raises(servicelink.ServiceUnavailable):
         await users.wait_until_ready(0.3)
 
 
-@pytest.mark.parametrize("address", ["ftp://x:1", "users", "grpc://", "http://u:p@x:1", "grpc://x:1/path", "x:1?a=b"])
+@pytest.mark.parametrize(
+    "address", ["ftp://x:1", "users", "grpc://", "http://u:p@x:1", "grpc://x:1/path", "x:1?a=b", "x:70000"]
+)
 async def test_an_address_that_is_none_is_said_so(world: World, address: str) -> None:
     with pytest.raises(servicelink.LinkNotFound, match="its address is no"):
         await world.connect(address=address).get()

@@ -1,8 +1,6 @@
 """Attempts over grpc.aio."""
 
 import asyncio
-import math
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from typing import Any
 
@@ -15,7 +13,7 @@ from servicelink.calls.call import Outcome
 from servicelink.calls.flow import Send
 from servicelink.grpc.address import Target
 from servicelink.grpc.channels import Channels, Options, channel_credentials, channel_options
-from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle
+from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle, time_limit
 from servicelink.grpc.methods import GrpcMessage
 
 # Seconds that a server's status may still be on its way when a write has failed because of it.
@@ -25,20 +23,20 @@ _STATUS_WITHIN = 1.0
 class AioStream:
     """A stream of answers that has begun: the first answer is there, or there will be none."""
 
-    __slots__ = ("_answers", "_first", "_problems", "rpc")
+    __slots__ = ("_answers", "_attempt", "_first", "rpc")
 
-    def __init__(self, rpc: Any, answers: AsyncIterator[Any], first: Any, problems: list[Exception]) -> None:
-        self.rpc = rpc
+    def __init__(self, attempt: "_Attempt", answers: AsyncIterator[Any], first: Any) -> None:
+        self.rpc = attempt.rpc
         self._answers = answers
         self._first = first
-        self._problems = problems
+        self._attempt = attempt
 
     async def read(self) -> Outcome:
         """Answer the next message as a response, or how the stream ended, without one."""
         first, self._first = self._first, None
         if first is not None:
             return FINE if first is grpc.aio.EOF else answered(first)
-        return await outcome_of(_next(self._answers), self._problems)
+        return await self._attempt.outcome_of(_next(self._answers))
 
 
 class AioWire:
@@ -47,8 +45,7 @@ class AioWire:
     def __init__(self, options: Options) -> None:
         self._options = channel_options(options)
         self._generation = forks.generation()
-        self._channels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Channels[grpc.aio.Channel]]
-        self._channels = weakref.WeakKeyDictionary()
+        self._channels: dict[asyncio.AbstractEventLoop, Channels[grpc.aio.Channel]] = {}
         # The parent's: neither used nor closed here.
         self._abandoned: list[Any] = []
         self._closing: set[asyncio.Future[None]] = set()
@@ -64,22 +61,25 @@ class AioWire:
             requests = _watched(message, problems)
         channels = self._here()
         lease = channels.lease(send.binding)
-        # The metadata has no name here: whoever shows a traceback with its variables must not show the credential.
-        rpc = lease.multicallable(message.method)(
-            requests,
-            timeout=None if send.limit == math.inf else send.limit,
-            metadata=outgoing_metadata(send.call, send.binding),
-            wait_for_ready=message.wait_for_ready,
-            compression=message.compression,
-        )
+        try:
+            # The metadata has no name here: whoever shows a traceback with its variables must not show the credential.
+            rpc = lease.multicallable(message.method)(
+                requests,
+                timeout=time_limit(send.limit),
+                metadata=outgoing_metadata(send.call, send.binding),
+                wait_for_ready=message.wait_for_ready,
+                compression=message.compression,
+            )
+        except BaseException:
+            channels.release(lease)
+            raise
         rpc.add_done_callback(lambda _: channels.release(lease))
         if message.method.kind.streams_in:
             heed_status(rpc)
         if message.attached is not None:
             message.attached(rpc)
-        if message.method.kind.streams_out:
-            return await outcome_of(_begin(rpc, problems), problems)
-        return await outcome_of(_answer(rpc), problems)
+        attempt = _Attempt(lease.channel, rpc, problems)
+        return await attempt.outcome_of(attempt.begin() if message.method.kind.streams_out else attempt.answer())
 
     async def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun; what did not begin needs no letting go."""
@@ -107,6 +107,9 @@ class AioWire:
         loop = asyncio.get_running_loop()
         channels = self._channels.get(loop)
         if channels is None:
+            # A channel refers to its loop, so that neither would ever go by itself.
+            for ended in [known for known in list(self._channels) if known.is_closed()]:
+                self._channels.pop(ended, None)
             channels = self._channels[loop] = Channels(self._open, self._close)
         return channels
 
@@ -122,8 +125,8 @@ class AioWire:
 
     def _notice_fork(self) -> None:
         if self._generation != forks.generation():
-            self._abandoned.append(dict(self._channels))
-            self._channels.clear()
+            self._abandoned.append(self._channels)
+            self._channels = {}
             self._generation = forks.generation()
 
 
@@ -144,6 +147,13 @@ class _Heedful:
         """Take note that a write failed; it is the call's end only if nobody tells a better one."""
         asyncio.get_running_loop().call_later(_STATUS_WITHIN, self._give_up, words)
 
+    async def send_receive_close(self) -> None:
+        """Say that no more requests come; grpc.aio cancels a call of its own where that fails."""
+        try:
+            await self._beneath.send_receive_close()
+        except grpc.aio.InternalError as error:
+            self.set_internal_error(str(error))
+
     def _give_up(self, words: str) -> None:
         if not self._beneath.done():
             self._beneath.set_internal_error(words)
@@ -156,31 +166,45 @@ def heed_status(rpc: Any) -> None:
         rpc._cython_call = _Heedful(beneath)  # noqa: SLF001 - there is no other way to it
 
 
-async def outcome_of(ending: Awaitable[Outcome], problems: list[Exception]) -> Outcome:
-    """Answer how a call ended that raises where it was not answered; raises what its caller's requests raised."""
-    try:
-        return await ending
-    except grpc.aio.AioRpcError as error:
-        return settle(error.code(), error.details(), error.trailing_metadata())
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        if problems:
-            raise problems[0] from None
-        # Nobody cancelled the caller: its channel was closed beneath it.
-        return CUT
+class _Attempt:
+    """One attempt: grpc.aio's channel and call, and what its caller's requests raised."""
 
+    __slots__ = ("_channel", "_problems", "rpc")
 
-async def _answer(rpc: Any) -> Outcome:
-    return answered(await rpc)
+    def __init__(self, channel: grpc.aio.Channel, rpc: Any, problems: list[Exception]) -> None:
+        self._channel = channel
+        self.rpc = rpc
+        self._problems = problems
 
+    async def answer(self) -> Outcome:
+        """Wait for the answer."""
+        return answered(await self.rpc)
 
-async def _begin(rpc: Any, problems: list[Exception]) -> Outcome:
-    """Wait for the first answer: until then the server may refuse, and nothing has been handed over."""
-    answers = aiter(rpc)
-    first = await anext(answers, grpc.aio.EOF)
-    return answered(AioStream(rpc, answers, first, problems))
+    async def begin(self) -> Outcome:
+        """Wait for the first answer: until then the server may refuse, and nothing has been handed over."""
+        answers = aiter(self.rpc)
+        first = await anext(answers, grpc.aio.EOF)
+        return answered(AioStream(self, answers, first))
+
+    async def outcome_of(self, ending: Awaitable[Outcome]) -> Outcome:
+        """Answer how a call ended that raises where it was not answered; raises what its caller's requests raised."""
+        try:
+            return await ending
+        except grpc.aio.AioRpcError as error:
+            return settle(error.code(), error.details(), error.trailing_metadata(), self._is_away)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                # grpc.aio itself forgets to where its reader goes before the request went: the call would never end.
+                self.rpc.cancel()
+                raise
+            if self._problems:
+                raise self._problems[0] from None
+            # Nobody cancelled the caller: its channel was closed beneath it.
+            return CUT
+
+    def _is_away(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 async def _next(answers: AsyncIterator[Any]) -> Outcome:

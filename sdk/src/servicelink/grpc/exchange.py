@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from servicelink.context import (
 )
 from servicelink.errors import RemoteError, ServiceError, ServiceUnavailable
 from servicelink.grpc.address import require_target
+from servicelink.grpc.details import tell_not_connected, tell_too_large
 from servicelink.grpc.methods import GrpcMessage, MetadataPairs, require_sendable
 from servicelink.verify import Code
 from servicelink_contract.rules import Protocol
@@ -31,6 +32,8 @@ CODE_KEY = "x-servicelink-code"
 # gRPC proposal A6, "Server Pushback": milliseconds, or anything else for "do not come back".
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _MILLISECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
+# Seconds: a year. What is far beyond is no time at all by grpcio's arithmetic.
+_LONGEST = 365 * 24 * 3600.0
 _RESULTS = {
     StatusCode.CANCELLED: Result.CANCELLED,
     StatusCode.RESOURCE_EXHAUSTED: Result.THROTTLED,
@@ -45,6 +48,7 @@ _REFUSALS = {
 }
 FINE = Outcome(Result.ANSWERED, 0, StatusCode.OK.name)
 CUT = Outcome(Result.CUT, problem="the client was closed before the answer was whole")
+_TAKE_MORE = 'Make the client with channel_options=[("grpc.max_receive_message_length", ...)], in bytes'
 _NO_MESSAGE = "the answer is no message of its type"
 
 
@@ -93,6 +97,7 @@ class GrpcExchange:
             streamed=kind.streams_out,
             kid=binding.kid,
         )
+        require_sendable(message.metadata, self.call)
         return self.call
 
     def conclude(self, call: Call, outcome: Outcome) -> Any:
@@ -106,6 +111,8 @@ class GrpcExchange:
         failure = wants_failure(call, outcome)
         if failure is not None:
             raise failure
+        if outcome.result is Result.ANSWERED and outcome.problem:
+            raise ServiceError(outcome.problem, **where(call, _TAKE_MORE))
         if outcome.status:
             assert isinstance(outcome.response, Remote)
             raise RemoteError(outcome.status, outcome.code, outcome.response.details, **where(call, ""))
@@ -119,8 +126,20 @@ def answered(message: Any) -> Outcome:
     return Outcome(Result.ANSWERED, 0, StatusCode.OK.name, response=message)
 
 
-def settle(status: StatusCode, details: str | None, trailing: Iterable[tuple[str, str | bytes]] | None) -> Outcome:
-    """Answer what the end of a call means that was not answered."""
+def settle(
+    status: StatusCode,
+    details: str | None,
+    trailing: Iterable[tuple[str, str | bytes]] | None,
+    is_away: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Answer what the end of a call means that was not answered; `is_away` says whether its channel has no connection.
+
+    A server that is connected may pass on words of grpcio's as its own; only what never had a connection was not sent.
+    """
+    ended = _end_of_channel(status, details or "", is_away)
+    if ended is not None:
+        result, problem = ended
+        return Outcome(result, status.value[0], status.name, problem=problem)
     metadata = {key: value for key, value in trailing or () if isinstance(value, str)}
     marked = metadata.get(CODE_KEY)
     result = _RESULTS.get(status, Result.ANSWERED)
@@ -138,6 +157,21 @@ def settle(status: StatusCode, details: str | None, trailing: Iterable[tuple[str
     )
 
 
+def _end_of_channel(status: StatusCode, details: str, is_away: Callable[[], bool]) -> tuple[Result, str] | None:
+    """Answer what the channel made of a call without the server, None where the server ended it."""
+    if status is StatusCode.UNAVAILABLE:
+        problem = tell_not_connected(details)
+        return None if problem is None or not is_away() else (Result.UNSENT, problem)
+    problem = tell_too_large(details) if status is StatusCode.RESOURCE_EXHAUSTED else None
+    # The server did answer, and would answer the same again.
+    return None if problem is None else (Result.ANSWERED, problem)
+
+
+def time_limit(seconds: float) -> float | None:
+    """Answer the seconds of an attempt as grpcio takes them, None for no limit."""
+    return seconds if seconds <= _LONGEST else None
+
+
 def _pushback(metadata: Mapping[str, str]) -> float | None:
     text = metadata.get(PUSHBACK_KEY)
     if text is None:
@@ -148,10 +182,7 @@ def _pushback(metadata: Mapping[str, str]) -> float | None:
 def _metadata(given: MetadataPairs) -> Metadata:
     """Answer what goes along of the incoming call, as far as the caller's metadata does not say it."""
     came = incoming.get()
-    said: dict[str, str] = {}
-    if given:
-        require_sendable(given)
-        said = {key: value for key, value in given if isinstance(value, str)}
+    said = {key: value for key, value in given if isinstance(value, str)}
     request_id = wants_id(said.get(REQUEST_ID_HEADER, "")) or came.request_id or fresh_id()
     correlation_id = wants_id(said.get(CORRELATION_ID_HEADER, "")) or came.correlation_id or request_id
     metadata: Metadata = {REQUEST_ID_HEADER: request_id, CORRELATION_ID_HEADER: correlation_id}
@@ -165,11 +196,14 @@ def _metadata(given: MetadataPairs) -> Metadata:
 def outgoing_metadata(call: Call, binding: Binding) -> list[tuple[str, str | bytes]]:
     """Answer all that goes beside the message of an attempt; raises ServiceError for what cannot be sent."""
     ours = {key: value for key, value in call.metadata.items() if key != TIMEOUT_HEADER}
+    # Before the credential is among it: whoever shows a traceback with its variables must not show the credential.
+    require_sendable([*ours.items()], call)
     if binding.credential is not None:
+        header = binding.credential.header.lower()
+        require_sendable([(header, "")], call)
         # Not as call credentials, which grpcio refuses to send without TLS.
-        ours[binding.credential.header.lower()] = binding.credential.text
+        ours[header] = binding.credential.text
     metadata = [*ours.items()]
-    require_sendable(metadata)
     message: GrpcMessage = call.message
     if message.metadata:
         # Nobody else sends the link's credential: one would go out and another be reported.

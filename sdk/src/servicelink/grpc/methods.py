@@ -10,6 +10,8 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from google.protobuf.message import Message
 
+from servicelink.calls.call import Call
+from servicelink.calls.failures import where
 from servicelink.calls.options import CallOptions
 from servicelink.errors import ServiceError
 from servicelink.grpc.address import Target
@@ -136,7 +138,7 @@ def read_arguments(  # noqa: PLR0917 - grpcio's, in its order
     return message, CallOptions(timeout)
 
 
-def require_sendable(metadata: MetadataPairs) -> None:
+def require_sendable(metadata: MetadataPairs, call: Call) -> None:
     """Raise ServiceError for metadata that cannot be sent; grpcio would say so with all the metadata in its words."""
     for key, value in metadata:
         is_text = isinstance(value, str) and not key.endswith(_BINARY) and _TEXT.fullmatch(value) is not None
@@ -144,4 +146,4 @@ def require_sendable(metadata: MetadataPairs) -> None:
         if not _KEY.fullmatch(key) or not (is_text or is_binary):
             problem = f"the metadata {key!r} cannot be sent"
             step = "Keys are in lower case; values are printable ASCII, or bytes under a key that ends in -bin"
-            raise ServiceError(problem, next_step=step)
+            raise ServiceError(problem, **where(call, step))

@@ -34,8 +34,8 @@ _SILENT = frozenset({StatusCode.UNIMPLEMENTED.value[0], StatusCode.NOT_FOUND.val
 
 def until_ready(line: Line, seconds: float) -> Flow[None]:
     """Ask until the server answers, and serves where it tells its health; raises what went wrong last."""
-    # Its failures say nothing of the server's health: nobody said that it is there.
-    patient = replace(line, breaker=CircuitBreaker(failures=0))
+    # Its failures say nothing of the server's health: nobody said that it is there. And it takes no turn of a call.
+    patient = replace(line, breaker=CircuitBreaker(failures=0), pace=None)
     deadline = line.clock.now() + seconds
     while True:
         failure = yield from _ask(patient, min(_ATTEMPT, max(deadline - line.clock.now(), _PAUSE)))

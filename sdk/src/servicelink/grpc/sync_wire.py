@@ -1,6 +1,5 @@
 """Attempts over grpcio's synchronous channels."""
 
-import math
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +13,7 @@ from servicelink.calls.call import CANCELLED, Outcome
 from servicelink.calls.flow import Send
 from servicelink.grpc.address import Target
 from servicelink.grpc.channels import Channels, Options, channel_credentials, channel_options
-from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle
+from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle, time_limit
 from servicelink.grpc.methods import GrpcMessage
 
 _END = object()
@@ -130,7 +129,7 @@ class _Attempt:
         # The metadata has no name here: whoever shows a traceback with its variables must not show the credential.
         return call(
             requests,
-            timeout=None if send.limit == math.inf else send.limit,
+            timeout=time_limit(send.limit),
             metadata=outgoing_metadata(send.call, send.binding),
             wait_for_ready=message.wait_for_ready,
             compression=message.compression,
@@ -151,7 +150,7 @@ class _Attempt:
             if call.cancelled():
                 return CANCELLED
             trailing: Any = error.trailing_metadata()
-            return settle(error.code(), error.details(), trailing)
+            return settle(error.code(), error.details(), trailing, partial(_is_away, self._lease.channel))
 
     def _release(self) -> None:
         self._channels.release(self._lease)
@@ -169,6 +168,19 @@ class _Attempt:
 def _read(rpc: Any) -> Outcome:
     message = next(rpc, _END)
     return FINE if message is _END else answered(message)
+
+
+def _is_away(channel: Any) -> bool:
+    # Asked in public it answers by a thread that polls.
+    beneath = getattr(channel, "_channel", None)
+    if beneath is None:
+        return False
+    try:
+        state: int = beneath.check_connectivity_state(False)
+    except ValueError:
+        # Closed meanwhile, with its last call.
+        return False
+    return state == grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0]
 
 
 def _close(channel: grpc.Channel) -> None:

@@ -1,0 +1,128 @@
+"""Why a gRPC call was not sent, or its answer not taken: said in words of ours, and by nobody but the channel."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_bound import OLD, Mount, World
+from grpc_worlds import serving_users
+from sdk_worlds import WORLDS, Hands
+from users_service import Failure
+
+import servicelink
+from servicelink import CircuitBreaker, CircuitState
+from servicelink.authority import Authority
+
+NOBODY = "127.0.0.1:1"
+# Too long for any name, so that nobody has to be asked.
+NO_NAME = f"{'a' * 64}.invalid:1"
+
+
+@pytest.fixture(params=WORLDS)
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        yield World(request.param, await stack.enter_async_context(serving_users()), stack)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [(NOBODY, "connection refused"), (NO_NAME, "its name cannot be resolved")],
+)
+async def test_a_call_that_was_not_connected_says_why_and_that_it_was_not_sent(
+    world: World, address: str, reason: str
+) -> None:
+    users = world.connect(address=address, retries=0, breaker=CircuitBreaker(failures=0))
+    for call in (users.create, lambda: users.list(1), lambda: users.add([]), lambda: users.chat([])):
+        with pytest.raises(servicelink.ServiceUnavailable, match=f"not connected: {reason} ") as failed:
+            await call()
+        assert failed.value.unsent
+
+
+@pytest.mark.parametrize(
+    ("trusted", "name", "reason"),
+    [("other", "127.0.0.1", "is not trusted"), ("own", "users.test", "is for another name")],
+)
+async def test_a_certificate_that_is_not_accepted_is_said_so(
+    world: World, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, trusted: str, name: str, reason: str
+) -> None:
+    authorities = {"own": Authority("own"), "other": Authority("other")}
+    leaf = authorities["own"].server(name)
+    credentials = grpc.ssl_server_credentials([(leaf.private_key.encode(), leaf.certificate.encode())])
+    monkeypatch.setenv("SERVICE_BINDING_ROOT", str(tmp_path))
+    async with serving_users(credentials=credentials) as stage:
+        # By its one address, since grpcio tells of the last of several.
+        uri = stage.address.replace("localhost", "127.0.0.1")
+        files = {"uri": uri, "api-key": OLD, "protocol": "grpc", "ca.crt": authorities[trusted].trust}
+        mount(tmp_path / "users", files)
+        users = world.connect(address=None, retries=0)
+        with pytest.raises(servicelink.ServiceUnavailable, match=f"not connected: its certificate {reason}") as failed:
+            await users.create()
+
+    assert failed.value.unsent
+
+
+async def test_what_another_kind_of_server_says_is_in_no_error(world: World) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 418 secret\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        users = world.connect(address=f"127.0.0.1:{server.sockets[0].getsockname()[1]}", retries=0)
+        with pytest.raises(servicelink.ServiceUnavailable, match="not connected") as failed:
+            await users.create()
+
+    assert failed.value.unsent
+    assert "418" not in repr(failed.value) + str(failed.value)
+
+
+async def test_a_server_that_passes_on_that_it_was_not_connected_itself_was_asked(world: World) -> None:
+    users = world.connect(retries=0)
+    for words in ("connections to all backends failing; last error: Connection refused", "errors resolving a: [b]"):
+        world.fail(Failure(grpc.StatusCode.UNAVAILABLE, words))
+        with pytest.raises(servicelink.ServiceUnavailable, match="is not available") as failed:
+            await users.create()
+        assert not failed.value.unsent
+
+
+async def test_a_call_whose_server_went_away_meanwhile_may_have_been_carried_out(world: World) -> None:
+    world.stage.users.silent = True
+    users = world.connect(retries=0)
+    call = asyncio.create_task(users.create())
+    await world.stage.users.until(lambda: bool(world.stage.users.seen))
+    await world.stage.stop()
+    with pytest.raises(servicelink.ServiceUnavailable) as failed:
+        await call
+
+    assert not failed.value.unsent
+
+
+async def test_what_was_not_connected_is_tried_again_where_it_may_be_and_counts_for_the_circuit(world: World) -> None:
+    hands, breaker = Hands(), CircuitBreaker("users", failures=4)
+    users = world.connect(hands, address=NOBODY, breaker=breaker)
+    for call in (users.get, users.create):
+        with pytest.raises(servicelink.ServiceUnavailable):
+            await call()
+
+    assert hands.slept == [0.1, 0.2]
+    assert breaker.state is CircuitState.OPEN
+
+
+async def test_an_answer_that_is_larger_than_the_client_takes_is_its_own_limit_and_not_asked_for_again(
+    world: World,
+) -> None:
+    breaker = CircuitBreaker("users", failures=1)
+    options = [("grpc.max_receive_message_length", 3)]
+    users = world.connect(Hands(), breaker=breaker, channel_options=options, idempotent=["ListUsers"])
+    for call in (lambda: users.get("1"), lambda: users.list(11), lambda: users.chat(["long"])):
+        with pytest.raises(servicelink.ServiceError, match="larger than the 3 bytes that the client takes") as failed:
+            await call()
+        assert type(failed.value) is servicelink.ServiceError
+        assert "grpc.max_receive_message_length" in failed.value.next_step
+
+    assert [seen.method for seen in world.stage.users.seen] == ["GetUser", "ListUsers", "Chat"]
+    assert breaker.state is CircuitState.CLOSED
