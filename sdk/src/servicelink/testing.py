@@ -10,6 +10,7 @@ Retries, circuit breaker, interceptors and errors are the real ones, so that a t
 the test's: pauses pass at once, and `client.clock.advance(30)` lets an open circuit try again.
 """
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Generic, TypeVar, Unpack
@@ -69,10 +70,12 @@ _KEY = render_key("MOCKMOCK", bytes(32))
 
 
 class MockClock:
-    """Time as a test wants it, in seconds."""
+    """Time as a test wants it, in seconds; it stands still unless it is moved."""
 
     def __init__(self) -> None:
-        self._seconds = 1000.0
+        # As the time limits of calls that are being served are counted: with another beginning they would have passed
+        # long ago, or be ages away.
+        self._seconds = time.monotonic()
 
     def now(self) -> float:
         """Answer the time."""

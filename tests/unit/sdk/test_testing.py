@@ -225,3 +225,17 @@ def test_the_plugin_mocks_a_link_for_clients_that_were_made_before(
     monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
     pytester.makepyfile(app=APPLICATION, test_app=TESTS)
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=3)
+
+
+async def test_the_time_that_a_served_call_has_left_travels_and_passes_with_the_tests_clock(world: str) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.returns({})
+    with servicelink.carry({"x-request-timeout-ms": "2000"}):
+        await mocked.call("get")
+        mocked.client.clock.advance(60)
+        with pytest.raises(servicelink.ServiceTimeout):
+            await mocked.call("get")
+    [seen] = mocked.client.get.calls
+
+    # Less than the client's own five seconds.
+    assert 2000 <= int(seen.headers["x-request-timeout-ms"]) < 5000
