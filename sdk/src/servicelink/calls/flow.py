@@ -5,6 +5,7 @@ deadline, rate limit, then for each attempt retry budget, breaker, credential, i
 What differs between REST, gRPC and GraphQL is in their `Exchange` and their wires.
 """
 
+import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Generator
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from servicelink.calls.retry import LONGEST_RETRY_AFTER, pause_before
 from servicelink.context import TIMEOUT_HEADER, deadline_of_incoming
 from servicelink.errors import CircuitOpen, RateLimited, ServiceError, ServiceTimeout
 
+_log = logging.getLogger("servicelink")
 T = TypeVar("T")
 # Seconds in which an asynchronous interceptor may take note of an end that left no time.
 _LAST_WORDS = 1.0
@@ -66,9 +68,16 @@ class Discard:
     outcome: Outcome
 
 
+class OutOfTimeError(TimeoutError):
+    """What was awaited took longer than it may; any other TimeoutError is its own."""
+
+
 @dataclass(slots=True, eq=False)
 class Await:
-    """Await this for at most `limit` seconds, and be sent what it answers; asynchronous clients only."""
+    """Await this for at most `limit` seconds, and be sent what it answers; asynchronous clients only.
+
+    OutOfTimeError is thrown in where it takes longer.
+    """
 
     awaitable: Awaitable[Any] = field(repr=False)
     limit: float
@@ -216,7 +225,7 @@ class _Attempts(Generic[T]):
             if not delivered:
                 _settle(health, permit, outcome)
             if running:
-                yield from _end(running, outcome, self._remaining())
+                yield from _end(running, call, outcome, self._remaining())
         return outcome, pause, delivered
 
     def _weigh(self, outcome: Outcome, limit: float) -> Outcome:
@@ -312,17 +321,22 @@ def _settle(health: Health, permit: Permit, outcome: Outcome) -> None:
     permit.settle(failed=result.is_failure and not outcome.blameless, succeeded=result.is_success)
 
 
-def _end(running: list[Interception], outcome: Outcome, limit: float) -> Flow[None]:
+def _end(running: list[Interception], call: Call, outcome: Outcome, limit: float) -> Flow[None]:
     """Tell the interceptors how the attempt ended, the innermost first; all are told, whatever one of them raises."""
     problem: BaseException | None = None
+    limit = max(limit, _LAST_WORDS)
     for interception in reversed(running):
         try:
             if isinstance(interception, AsyncGenerator):
-                yield Await(interception.asend(outcome), max(limit, _LAST_WORDS))
+                yield Await(interception.asend(outcome), limit)
             else:
                 interception.send(outcome)
         except (StopIteration, StopAsyncIteration):
             continue
+        except OutOfTimeError:
+            # An answer that is there must not be lost: its caller would do once more what was done.
+            text = "%s %s: an interceptor took more than %g s after the attempt, and was cancelled"
+            _log.warning(text, call.link, call.operation, limit)
         except Exception as error:  # noqa: BLE001 - raised below, once all were told
             problem = problem or error
         else:
