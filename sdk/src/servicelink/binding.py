@@ -101,15 +101,17 @@ class FoundSource:
 
     def current(self) -> Binding:
         """Answer the binding as it is now; raises LinkNotFound while there is none."""
-        if self._found is None:
-            self._found = self.find()
-        return self._found.current()
+        return self.found().current()
 
     def reload(self) -> Binding:
         """As `current`, but looked at now."""
+        return self.found().reload()
+
+    def found(self) -> Source:
+        """Answer what was found; raises LinkNotFound while there is nothing."""
         if self._found is None:
             self._found = self.find()
-        return self._found.reload()
+        return self._found
 
 
 class FolderSource:

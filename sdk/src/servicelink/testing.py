@@ -260,5 +260,10 @@ def create_sync_mock_graphql_client(name: str = "service", **options: Unpack[Cli
 
 
 def mock_source(name: str) -> Source:
+    """Answer where a mocked client finds its link."""
+    return FixedSource(mock_binding(name))
+
+
+def mock_binding(name: str, uri: str = "http://mock.invalid") -> Binding:
     """Answer the binding of a mocked link."""
-    return FixedSource(Binding(name, "http://mock.invalid", Credential(DEFAULT_HEADER, _KEY.text, _KEY.kid), name))
+    return Binding(name, uri, Credential(DEFAULT_HEADER, _KEY.text, _KEY.kid), name)

@@ -239,3 +239,44 @@ async def test_the_time_that_a_served_call_has_left_travels_and_passes_with_the_
 
     # Less than the client's own five seconds.
     assert 2000 <= int(seen.headers["x-request-timeout-ms"]) < 5000
+
+
+TESTS_IN_A_ROW = """
+import servicelink
+from servicelink import sync
+
+payments = sync.connect("payments")
+
+def test_its_server_is_down(mock_link):
+    mock_link("payments").get.returns(status=500)
+    for _ in range(5):
+        assert payments.get("/").status_code == 500
+    try:
+        payments.get("/")
+    except servicelink.CircuitOpen:
+        return
+    raise AssertionError("the circuit is closed")
+
+def test_its_server_is_well(mock_link):
+    mock_link("payments").get.returns({})
+    assert payments.get("/").status_code == 200
+
+def test_beside_a_sandbox(link_sandbox, mock_link):
+    check(link_sandbox, mock_link)
+
+def test_beside_a_sandbox_that_came_later(mock_link, link_sandbox):
+    check(link_sandbox, mock_link)
+
+def check(link_sandbox, mock_link):
+    mock_link("payments").get.returns({"mocked": True})
+    assert payments.get("/").json() == {"mocked": True}
+    with link_sandbox.link("users").served(), sync.connect("users") as users:
+        assert users.get("/").json() == {}
+"""
+
+
+def test_a_test_learns_nothing_of_the_one_before_and_may_mock_one_link_beside_a_sandbox(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(test_in_a_row=TESTS_IN_A_ROW)
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=4)
