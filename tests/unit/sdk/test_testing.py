@@ -84,6 +84,8 @@ async def test_assigning_works_as_with_the_standard_librarys_mocks(world: str, m
         (httpx.ConnectError("refused"), servicelink.ServiceUnavailable, 3),
         (httpx.ReadTimeout("slow"), servicelink.ServiceTimeout, 3),
         (httpx.ReadError("cut"), servicelink.ServiceUnavailable, 1),
+        (httpx.ConnectError, servicelink.ServiceUnavailable, 3),
+        (httpx.ReadTimeout, servicelink.ServiceTimeout, 3),
         (LookupError("anything"), LookupError, 1),
     ],
 )
@@ -98,11 +100,48 @@ async def test_errors_go_the_way_that_real_ones_go(world: str, *, raised: Any, e
         assert (seen.value.link, seen.value.operation) == ("payments", "GET /v1")
 
 
-async def test_an_error_of_the_application_is_its_answer(world: str) -> None:
+async def test_an_error_that_cannot_be_made_of_its_class_says_so(world: str) -> None:
     mocked = Mocked(world)
-    mocked.client.get.raises(servicelink.RemoteError(409, None, '{"error": {"code": "TAKEN"}}'))
+    mocked.client.get.raises(UnicodeDecodeError)
 
-    assert (await mocked.call("get")).status_code == 409
+    with pytest.raises(TypeError, match="UnicodeDecodeError needs arguments"):
+        await mocked.call("get")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (servicelink.RemoteError(409, None, "gone"), (409, None, "gone")),
+        (servicelink.RemoteError(404, "NOT_FOUND", "gone"), (404, "NOT_FOUND", "gone")),
+        (servicelink.RemoteError, (500, None, "")),
+    ],
+)
+async def test_an_error_of_the_application_is_its_answer(world: str, *, raised: Any, expected: Any) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.raises(raised)
+    answer = await mocked.call("get")
+    with pytest.raises(servicelink.RemoteError) as seen:
+        await mocked.call("get", raise_for_status=True)
+
+    assert (answer.status_code, answer.text) == (expected[0], expected[2])
+    assert (seen.value.status, seen.value.code, seen.value.body) == expected
+
+
+async def test_taking_a_side_effect_away_leaves_what_was_to_be_answered(world: str) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.return_value = {"n": 1}
+    mocked.client.get.side_effect = servicelink.PermissionDenied
+    mocked.client.get.side_effect = [{"n": 2}, {"n": 3}]
+    first = await mocked.call("get")
+    mocked.client.get.side_effect = None
+    second = await mocked.call("get")
+
+    assert (first.json(), second.json()) == ({"n": 2}, {"n": 1})
+
+
+async def test_a_side_effect_that_cannot_be_says_what_can(world: str) -> None:
+    with pytest.raises(TypeError, match="an error, answers in turn, or None"):
+        Mocked(world).client.get.side_effect = 1.5
 
 
 async def test_retries_interceptors_and_circuit_are_the_real_ones(world: str) -> None:
