@@ -126,6 +126,32 @@ async def test_a_call_on_behalf_of_another_has_what_that_has_left(stage: Stage) 
 TOO_LATE = Outcome(Result.TIMEOUT, problem="no whole answer in time")
 
 
+@pytest.mark.parametrize(
+    ("options", "left", "waited", "words"),
+    [
+        (CallOptions(timeout=2.0), None, 2.0, r"in time \(2 s\) .*with timeout="),
+        (CallOptions(attempt_timeout=0.1), None, 0.1, r"in time \(0\.1 s\) .*with attempt_timeout="),
+        (CallOptions(), 0.3, 0.3, r"in time \(0\.3 s\) .*call that is being served"),
+        # Not by any limit of the attempt's: a piece of its body had less time, or the server had.
+        (CallOptions(timeout=4.0), None, 1.0, r"in time \(request r-1\).*write_timeout="),
+        (CallOptions(), 0.0, 0.0, r"no time left to send it \(request r-1\).*call that is being served"),
+        (CallOptions(timeout=math.inf), None, 9.0, r"in time \(request r-1\)"),
+    ],
+)
+async def test_a_call_that_is_too_late_says_by_which_limit_and_what_helps(
+    stage: Stage, *, options: CallOptions, left: float | None, waited: float, words: str
+) -> None:
+    def wait() -> Outcome:
+        stage.hands.seconds += waited
+        return TOO_LATE
+
+    deadline = math.inf if left is None else stage.hands.now() + left
+    token = incoming.set(Incoming(deadline=deadline))
+    with pytest.raises(servicelink.ServiceTimeout, match=words):
+        await stage.call(stage.wire(wait), Exchange(options, idempotent=False))
+    incoming.reset(token)
+
+
 async def test_time_that_somebody_else_set_speaks_neither_for_nor_against_the_server(stage: Stage) -> None:
     wire = stage.wire(*[TOO_LATE] * 4, *[CUT] * 5, FINE)
     breaker = stage.line.breaker = CircuitBreaker(clock=stage.hands.now)
