@@ -125,6 +125,27 @@ def test_listeners_are_told_of_changes_and_reset_closes(breaker: CircuitBreaker,
     assert breaker.state is CircuitState.CLOSED
 
 
+def test_a_listener_that_fails_is_logged_and_neither_keeps_others_from_hearing_nor_loses_the_trial(
+    breaker: CircuitBreaker, hands: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes: list[CircuitChange] = []
+
+    def fail_to_page(change: CircuitChange) -> None:
+        raise RuntimeError("the pager is down")
+
+    breaker.add_listener(fail_to_page)
+    breaker.add_listener(changes.append)
+    fail(breaker, 3)
+    hands.seconds += 10
+    trial = breaker.admit()
+    assert trial is not None
+    trial.settle(succeeded=True)
+
+    assert [change.now.value for change in changes] == ["open", "half-open", "closed"]
+    assert breaker.state is CircuitState.CLOSED
+    assert caplog.text.count("a listener of the circuit breaker of shop/web failed") == 3
+
+
 def test_zero_failures_never_open_it(hands: Hands) -> None:
     breaker = CircuitBreaker(failures=0, clock=hands.now)
     fail(breaker, 100)
