@@ -192,6 +192,25 @@ def test_a_key_file_named_by_the_environment_is_followed(tmp_path: Path) -> None
     assert (key_of(before), key_of(source.reload())) == (OLD, NEW)
 
 
+def test_a_key_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(servicelink.LinkNotFound, match=f"{tmp_path}/key cannot be read: No such file") as missing:
+        KeyFileSource("api", "http://api", tmp_path / "key").current()
+
+    assert "understood" not in str(missing.value)
+
+
+def test_a_link_to_nowhere_beside_a_key_keeps_no_rotation_back(tmp_path: Path) -> None:
+    for name, text in (("uri", "http://api"), ("api-key", OLD)):
+        (tmp_path / name).write_text(text)
+    source = FolderSource(tmp_path, Protocol.REST)
+    before = source.current()
+    # As editors lock a file.
+    (tmp_path / ".#api-key").symlink_to("somebody@host.1:2")
+    (tmp_path / "api-key").write_text(NEW)
+
+    assert (key_of(before), key_of(source.reload())) == (OLD, NEW)
+
+
 @pytest.mark.parametrize("half", ["", " \n", NEW[:20], NEW[:-1]])
 def test_a_key_file_that_is_half_written_leaves_the_last_good_key(tmp_path: Path, half: str) -> None:
     key_file = tmp_path / "key"
