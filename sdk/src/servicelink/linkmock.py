@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,15 +26,12 @@ from servicelink.testing import mock_binding
 if TYPE_CHECKING:
     from servicelink.grpc.mocked import GrpcAnswers, GrpcScript, RecordedRpc
 
-_numbers = count(1)
-
 
 class MockedLink:
     """A link whose server is mocked: `get.returns()` and its like say what that answers."""
 
     def __init__(self, name: str) -> None:
-        # An address of its own: what clients learnt of a link in one test, another must not inherit.
-        self.binding = mock_binding(name, f"http://mock-{next(_numbers)}.invalid")
+        self.binding = mock_binding(name)
         self.script = Script()
         self.get, self.post, self.put = self._method("GET"), self._method("POST"), self._method("PUT")
         self.patch, self.delete = self._method("PATCH"), self._method("DELETE")

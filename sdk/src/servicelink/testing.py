@@ -13,6 +13,7 @@ the test's: pauses pass at once, and `client.clock.advance(30)` lets an open cir
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
+from itertools import count
 from typing import Any, Generic, TypeVar, Unpack
 
 import httpx
@@ -67,6 +68,7 @@ __all__ = [
 R = TypeVar("R")
 # A key that no server knows.
 _KEY = render_key("MOCKMOCK", bytes(32))
+_numbers = count(1)
 
 
 class MockClock:
@@ -264,6 +266,8 @@ def mock_source(name: str) -> Source:
     return FixedSource(mock_binding(name))
 
 
-def mock_binding(name: str, uri: str = "http://mock.invalid") -> Binding:
+def mock_binding(name: str) -> Binding:
     """Answer the binding of a mocked link."""
+    # An address of its own: what clients learnt of a link in one test, another must not inherit.
+    uri = f"http://mock-{next(_numbers)}.invalid"
     return Binding(name, uri, Credential(DEFAULT_HEADER, _KEY.text, _KEY.kid), name)

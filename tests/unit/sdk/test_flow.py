@@ -12,7 +12,7 @@ from sdk_worlds import WORLDS, Hands
 
 import servicelink
 from servicelink import CircuitBreaker, CircuitState, Outcome, Protocol, Result
-from servicelink.binding import Binding, Credential, FixedSource
+from servicelink.binding import Binding, Credential, FixedSource, Limits
 from servicelink.calls.flow import Deliver, flow
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
@@ -306,3 +306,30 @@ def test_a_line_made_of_another_with_a_breaker_of_its_own_uses_that_one(stage: S
 
     assert replace(stage.line, breaker=own).health(BINDING).breaker is own
     assert stage.line.health(BINDING).breaker is before
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_clients_of_a_link_share_its_budget_whatever_their_circuits(*, own: bool) -> None:
+    lines = [
+        Line(Protocol.REST, FixedSource(BINDING), breaker=CircuitBreaker() if own else None),
+        Line(Protocol.REST, FixedSource(BINDING)),
+    ]
+    first, second = (line.health(BINDING) for line in lines)
+
+    assert first.budget is second.budget
+    assert (first.breaker is second.breaker) is not own
+
+
+def test_a_circuit_has_the_limits_that_the_links_binding_says() -> None:
+    hands = Hands()
+    binding = replace(BINDING, link="shop/strict", limits=Limits(breaker_failures=2, breaker_open_for=7.0))
+    line = Line(Protocol.REST, FixedSource(binding), clock=hands.clock)
+    states = []
+    for _ in range(2):
+        permit = line.health(binding).breaker.admit()
+        assert permit is not None
+        permit.settle(failed=True)
+        states.append(line.health(binding).breaker.state)
+
+    assert states == [CircuitState.CLOSED, CircuitState.OPEN]
+    assert line.health(binding).breaker.retry_after() == 7.0
