@@ -1,7 +1,9 @@
 """A circuit opens after failures in a row, lets one call try, and says when it changes."""
 
+import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sdk_worlds import Hands
@@ -206,7 +208,24 @@ def test_a_rate_of_many_threads_is_one_rate() -> None:
     assert len(allowed) == 100
 
 
-@pytest.mark.parametrize(("calls", "per"), [(0, 1.0), (1, 0.0), (-1, 1.0)])
-def test_a_rate_that_is_none_is_an_error(calls: int, per: float) -> None:
-    with pytest.raises(ValueError, match="rate limit"):
+@pytest.mark.parametrize(
+    ("calls", "per", "words"),
+    [(0, 1.0, "calls is 0;"), (-1, 1.0, "calls is -1;"), (1, 0.0, r"per is 0\.0;"), (1, math.nan, "per is nan;")],
+)
+def test_a_rate_that_is_none_is_an_error(calls: int, per: float, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         RateLimit(calls, per)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"failures": -1}, "failures is -1; .* 0 never opens it"),
+        ({"failures": 1.5}, r"failures is 1\.5;"),
+        ({"open_for": math.nan}, "open_for is nan;"),
+        ({"open_for": -1.0}, r"open_for is -1\.0; it is a number of seconds from 0"),
+    ],
+)
+def test_a_circuit_that_could_never_open_or_close_as_it_says_is_an_error(bad: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        CircuitBreaker("shop/web", **bad)

@@ -39,13 +39,17 @@ Listener = Callable[[CircuitChange], None]
 class CircuitBreaker:
     """Opens after `failures` failures in a row, for `open_for` seconds. Thread-safe.
 
-    `failures=0` never opens. Listeners are called by whoever caused the change, outside of the lock; what they raise
-    is logged. `clock` is in monotonic seconds.
+    `failures=0` never opens. Raises ValueError for numbers below 0. Listeners are called by whoever caused the change,
+    outside of the lock; what they raise is logged. `clock` is in monotonic seconds.
     """
 
     def __init__(
         self, link: str = "", *, failures: int = 5, open_for: float = 30.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        if not isinstance(failures, int) or failures < 0:
+            raise ValueError(f"failures is {failures!r}; it is a number of failures in a row, and 0 never opens it")
+        if not open_for >= 0:
+            raise ValueError(f"open_for is {open_for!r}; it is a number of seconds from 0")
         self._link = link
         self._limit = failures
         self._open_for = open_for
