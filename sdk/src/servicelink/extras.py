@@ -1,6 +1,7 @@
 """What to install for names whose libraries are not there: the names of modules and of packages differ."""
 
 _PACKAGES = {
+    "cryptography": "servicelink[test]",
     "google": "servicelink[grpc]",
     "graphql": "servicelink[graphql]",
     "grpc": "servicelink[grpc]",
