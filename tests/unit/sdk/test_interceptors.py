@@ -166,11 +166,15 @@ class Endless:
 
 
 class Impatient:
-    """An asynchronous interceptor whose own time limit is over."""
+    """An asynchronous interceptor whose own time limit is over, before or after the attempt."""
+
+    def __init__(self, *, before: bool) -> None:
+        self._before = before
 
     async def intercept(self, call: Call) -> AsyncGenerator[None, Outcome]:
         """Give up."""
-        yield
+        if not self._before:
+            yield
         raise TimeoutError("the audit log is slow")
 
 
@@ -192,8 +196,9 @@ async def test_an_answer_is_not_lost_to_an_interceptor_that_takes_too_long_over_
     assert "an interceptor took more than 0.01 s" in caplog.text
 
 
-async def test_a_time_limit_of_an_interceptors_own_is_its_own_error(asynchronous: Stage) -> None:
-    asynchronous.line.interceptors = (Impatient(),)
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_time_limit_of_an_interceptors_own_is_its_own_error(asynchronous: Stage, *, before: bool) -> None:
+    asynchronous.line.interceptors = (Impatient(before=before),)
 
     with pytest.raises(TimeoutError, match="audit log"):
         await asynchronous.call(asynchronous.wire(FINE))

@@ -173,6 +173,15 @@ async def test_retries_interceptors_and_circuit_are_the_real_ones(world: str) ->
     assert mocked.client.breaker.state is servicelink.CircuitState.CLOSED
 
 
+async def test_a_pause_that_a_mocked_answer_asks_for_passes_at_once(world: str) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.in_turn(Answer(status=503, headers={"retry-after": "3"}), Answer(status=503), {"ok": True})
+    began = mocked.client.clock.now()
+    answer = await mocked.call("get")
+
+    assert (answer.json(), mocked.client.clock.now() - began) == ({"ok": True}, pytest.approx(3))
+
+
 async def test_a_path_may_have_an_answer_of_its_own(world: str) -> None:
     mocked = Mocked(world)
     mocked.client.get.returns({"n": 0}).returns({"n": 1}, path="/one").raises(servicelink.PermissionDenied, path="/no")

@@ -293,7 +293,7 @@ class _Attempts(Generic[T]):
                     next(interception)
             except (StopIteration, StopAsyncIteration):
                 raise RuntimeError(f"{interceptor!r} did not yield") from None
-            except TimeoutError:
+            except OutOfTimeError:
                 problem = "an interceptor took all the time there was"
                 raise ServiceTimeout(problem, **where(call, "Ask for more time with timeout=")) from None
             running.append(interception)
