@@ -104,10 +104,12 @@ class LinkSandbox:
         made = SandboxLink(self, name, server or name, Protocol(_full_name(protocol)), certificate=certificate)
         made.uri = uri or f"{_scheme(made.protocol, encrypted=certificate)}://localhost"
         made.rules = None if allow is None else parse_rules(made.protocol, tuple(allow))
+        if made.is_encrypted:
+            # First, since what it needs may not be installed: there is no such link then.
+            self._authority()
         self._links.append(made)
         (self.folder / "bindings").mkdir(parents=True, exist_ok=True)
         if made.is_encrypted:
-            self._authority()
             self.certify(made.server)
         made.rotate()
         return made

@@ -298,6 +298,8 @@ def test_a_certificate_without_what_makes_one_says_what_to_install(
     with pytest.raises(ModuleNotFoundError, match=r"certificate=True needs .* pip install 'servicelink\[test\]'"):
         link_sandbox.link("api", certificate=True)
 
+    assert link_sandbox.link("api").headers
+
 
 def test_links_of_all_protocols_are_read(link_sandbox: LinkSandbox) -> None:
     from servicelink.find import source_of  # noqa: PLC0415 - only this test's
