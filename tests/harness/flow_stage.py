@@ -11,7 +11,7 @@ from servicelink.binding import Binding, Credential, Limits
 from servicelink.calls.drive import AsyncDriver, Driver, Ended
 from servicelink.calls.failures import wants_failure
 from servicelink.calls.flow import Deliver, Send, flow
-from servicelink.calls.line import Line
+from servicelink.calls.line import Line, _healths
 from servicelink.calls.options import CallOptions
 
 BINDING = Binding("shop/web", "grpc://api:1", Credential("x-service-auth", "old-key", "OLD"), "shop/api", Limits())
@@ -114,6 +114,10 @@ class Stage:
     world: str
     hands: Hands
     line: Line
+
+    def __post_init__(self) -> None:
+        # What another test has learnt of the same link, which may linger with an error that it has caught.
+        _healths.clear()
 
     def wire(self, *outcomes: Outcome | BaseException | Callable[[], Outcome]) -> Wire:
         """Answer a wire that answers in turn."""

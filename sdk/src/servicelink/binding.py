@@ -5,12 +5,14 @@ the folder. Files that are not good leave the last good binding in use.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 from typing import Protocol as Interface
 
+from servicelink.context import CARRIED
 from servicelink.errors import LinkNotFound
 from servicelink.folder import SwappedFolder
 from servicelink_contract.binding import DEFAULT_HEADER, BindingKey, LinkDocument, parse_link_document
@@ -47,6 +49,14 @@ class Limits:
 
 
 DEFAULTS = Limits()
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+# As of a ServiceLinkPolicy, and what every call says of itself.
+_TAKEN_PREFIXES = ("x-forwarded-", "x-servicelink-", "grpc-")
+_TAKEN = CARRIED | {
+    *("host", "cookie", "set-cookie", "connection", "keep-alive", "proxy-authenticate", "proxy-authorization"),
+    *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "content-type"),
+    *("content-encoding", "expect", "forwarded", "user-agent", "via"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +111,17 @@ class FoundSource:
 
     def current(self) -> Binding:
         """Answer the binding as it is now; raises LinkNotFound while there is none."""
-        if self._found is None:
-            self._found = self.find()
-        return self._found.current()
+        return self.found().current()
 
     def reload(self) -> Binding:
         """As `current`, but looked at now."""
+        return self.found().reload()
+
+    def found(self) -> Source:
+        """Answer what was found; raises LinkNotFound while there is nothing."""
         if self._found is None:
             self._found = self.find()
-        return self._found.reload()
+        return self._found
 
 
 class FolderSource:
@@ -139,7 +151,7 @@ class KeyFileSource:
         def observe(folder: Path) -> Binding:
             key, header = (folder / key_file.name).read_text(encoding="utf-8"), folder / BindingKey.HEADER
             named = header.read_text(encoding="utf-8").strip() if header.is_file() else ""
-            return Binding(link, uri, parse_credential(key, named or DEFAULT_HEADER))
+            return Binding(link, uri, parse_credential(key, parse_header(named)))
 
         self._link = link
         self._files = SwappedFolder(key_file.parent, observe, pattern=escape(key_file.name))
@@ -172,6 +184,16 @@ def parse_credential(text: str, header: str = DEFAULT_HEADER) -> Credential:
         return Credential(header, text)
 
 
+def parse_header(text: str) -> str:
+    """Parse the name of a key's header, the usual one for ""; raises ValueError for one that can hold no key."""
+    name = text.lower() or DEFAULT_HEADER
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("its header is no name that a header can have (RFC 9110)")
+    if name in _TAKEN or name.startswith(_TAKEN_PREFIXES) or name.endswith("-bin"):
+        raise ValueError(f"its header {name} has another meaning on the way")
+    return name
+
+
 _READ = (
     BindingKey.PROTOCOL,
     BindingKey.URI,
@@ -200,7 +222,7 @@ def observe_binding(folder: Path, name: str, protocol: Protocol) -> Binding:
         link=name if document is None else document.link,
         server="" if document is None else document.server,
         uri=files[BindingKey.URI],
-        credential=parse_credential(key, files[BindingKey.HEADER] or DEFAULT_HEADER) if key else None,
+        credential=parse_credential(key, parse_header(files[BindingKey.HEADER])) if key else None,
         limits=DEFAULTS if document is None else _limits(document),
         tls=tls,
     )

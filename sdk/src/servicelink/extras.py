@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 
 _PACKAGES = {
+    "cryptography": "servicelink[test]",
     "google": "servicelink[grpc]",
     "graphql": "servicelink[graphql]",
     "grpc": "servicelink[grpc]",

@@ -24,6 +24,7 @@ from servicelink_contract.binding import (
     DEFAULT_ROOT,
     ROOT_VARIABLE,
     BindingKey,
+    LinkDocument,
     LinkDocumentError,
     parse_link_document,
 )
@@ -56,6 +57,8 @@ def explicit_source(name: str, uri: str, *, api_key: str | None, shared_key: boo
 
 def observe_source(name: str, protocol: Protocol, environ: Mapping[str, str]) -> Source:
     """Find a link: by its name, by its server's (namespace/name or bare), in variables. Raises LinkNotFound."""
+    if not name:
+        raise LinkNotFound("a link was asked for without a name", next_step="Connect by the link's name")
     root = Path(environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
     if folder := _observe_folder(root, name):
         return FolderSource(folder, protocol)
@@ -72,21 +75,27 @@ def observe_source(name: str, protocol: Protocol, environ: Mapping[str, str]) ->
 
 def _observe_folder(root: Path, name: str) -> Path | None:
     # A name such as `..` or `a/b` is no link's.
-    if "/" not in name and not name.startswith(".") and (root / name).is_dir():
-        return root / name
-    found = [path.parent for path in sorted(root.glob(f"*/{BindingKey.LINK}")) if _is_server(path, name)]
+    try:
+        if "/" not in name and not name.startswith(".") and (root / name).is_dir():
+            return root / name
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise LinkNotFound(f"its folder in {root} cannot be looked at: {reason}", link=name) from None
+    named = [(path.parent, document) for path in sorted(root.glob(f"*/{BindingKey.LINK}")) if (document := _read(path))]
+    found = [folder for folder, document in named if name in {document.server, document.server.rpartition("/")[2]}]
+    # As errors and logs name it.
+    found = found or [folder for folder, document in named if name == document.link]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise LinkNotFound(f"several links lead to it: {names}", link=name, next_step="Connect by the link's name")
     return found[0] if found else None
 
 
-def _is_server(path: Path, name: str) -> bool:
+def _read(path: Path) -> LinkDocument | None:
     try:
-        server = parse_link_document(path.read_text(encoding="utf-8")).server
+        return parse_link_document(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, LinkDocumentError):
-        return False
-    return name in {server, server.rpartition("/")[2]}
+        return None
 
 
 def _url_variables(name: str) -> tuple[tuple[str, tuple[str, ...]], tuple[str, tuple[str, ...]]]:
@@ -98,7 +107,8 @@ def _url_variables(name: str) -> tuple[tuple[str, tuple[str, ...]], tuple[str, t
 
 def _observe_variables(name: str, protocol: Protocol, environ: Mapping[str, str]) -> Source | None:
     for variable, prefixes in _url_variables(name):
-        if uri := environ.get(variable):
+        # A line break is what is left of a file that the variable was read from.
+        if uri := environ.get(variable, "").strip():
             folder = next(filter(None, (environ.get(f"{prefix}_TLS_DIR") for prefix in prefixes)), None)
             if folder is not None:
                 # Certificates are this server's credential, so no key of another is shown to it.
@@ -113,6 +123,11 @@ def _keyed(name: str, uri: str, prefixes: tuple[str, ...], environ: Mapping[str,
             return KeyFileSource(name, uri, Path(path))
         if key := environ.get(f"{prefix}_API_KEY"):
             return FixedSource(Binding(name, uri, _usable(name, f"{prefix}_API_KEY", key), name))
+    own = (f"{prefix}_{end}" for prefix in prefixes for end in ("TLS_DIR", "API_KEY_FILE", "API_KEY"))
+    if empty := next((variable for variable in own if variable in environ), None):
+        # Whoever set it meant a key of this server's, so no other goes there.
+        step = f"Set it, or take it away where {SHARED_KEY_VARIABLE} is to be used"
+        raise LinkNotFound(f"{empty} is set, but empty", link=name, next_step=step)
     if key := first_shared_key(environ):
         return FixedSource(Binding(name, uri, _usable(name, SHARED_KEY_VARIABLE, key), name))
     tried = ", ".join(f"{prefix}_API_KEY_FILE, {prefix}_API_KEY" for prefix in prefixes)

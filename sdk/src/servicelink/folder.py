@@ -125,7 +125,8 @@ class SwappedFolder(Generic[T]):
                 found = self._parse(folder)
             except OSError as error:
                 # The mark stays as it was, so that the next check tries again: it may have been swapped meanwhile.
-                self._problem = f"{self._folder} cannot be read: {error.strerror or type(error).__name__}"
+                place = error.filename or self._folder
+                self._problem = f"{place} cannot be read: {error.strerror or type(error).__name__}"
             except Exception as error:  # noqa: BLE001 - whatever is wrong with files of others, no call may fail by it
                 if self._stands(mark):
                     # The words of an error that nobody foresaw might quote a key.
@@ -154,5 +155,13 @@ class SwappedFolder(Generic[T]):
     def _times(self) -> tuple[tuple[str, int, int, int], ...]:
         # Without this an absent folder would look like an empty one.
         self._folder.stat()
-        found = ((path.name, path.stat()) for path in sorted(self._folder.glob(self._pattern)))
-        return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found)
+        return tuple(filter(None, map(_time, sorted(self._folder.glob(self._pattern)))))
+
+
+def _time(path: Path) -> tuple[str, int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        # A link to nowhere, as editors make one to lock a file, says nothing of the files that are there.
+        return None
+    return path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino

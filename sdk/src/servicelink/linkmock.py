@@ -21,7 +21,7 @@ from servicelink.mocking import (
 )
 from servicelink.rest.aiohttp_wire import AiohttpWire
 from servicelink.rest.httpcore_wire import HttpcoreWire
-from servicelink.testing import mock_source
+from servicelink.testing import mock_binding
 
 if TYPE_CHECKING:
     from servicelink.grpc.mocked import GrpcAnswers, GrpcScript, RecordedRpc
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class MockedLink:
     """A link whose server is mocked: `get.returns()` and its like say what that answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.binding = mock_binding(name)
         self.script = Script()
         self.get, self.post, self.put = self._method("GET"), self._method("POST"), self._method("PUT")
         self.patch, self.delete = self._method("PATCH"), self._method("DELETE")
@@ -86,7 +87,7 @@ class MockedLinks:
 
     def mock(self, name: str) -> MockedLink:
         """Mock a link by the name that the application connects to."""
-        return self._links.setdefault(name, MockedLink())
+        return self._links.setdefault(name, MockedLink(name))
 
     def _mock_grpc(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from servicelink.grpc.aio_wire import AioWire  # noqa: PLC0415 - other protocols do without grpcio
@@ -111,7 +112,8 @@ class MockedLinks:
 
     def _sourced(self, real: Callable[[FoundSource], Binding]) -> Callable[[FoundSource], Binding]:
         def current(source: FoundSource) -> Binding:
-            return mock_source(source.name).current() if source.name in self._links else real(source)
+            link = self._links.get(source.name)
+            return real(source) if link is None else link.binding
 
         return current
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeGuard, TypeVar
 
 import httpx
 
@@ -11,6 +11,7 @@ from servicelink.calls.call import Outcome, Result
 from servicelink.calls.flow import Send
 from servicelink.errors import (
     CircuitOpen,
+    GraphQLError,
     InvalidServiceAuth,
     PermissionDenied,
     RemoteError,
@@ -85,6 +86,8 @@ class Told(Generic[C]):
     in_turn: list[Answer | Failure] = field(default_factory=list)
     always: dict[str, Answer | Failure] = field(default_factory=dict)
     calls: list[C] = field(default_factory=list)
+    # What an error was put in the place of, for whoever takes it away again.
+    before: Answer | None = None
 
     def take(self, path: str) -> Answer | Failure:
         """Answer what is next for a path; raises AssertionError where nobody said."""
@@ -96,6 +99,14 @@ class Told(Generic[C]):
                 f"{self.method} {path} has no answer; say client.{self.method.lower()}.returns(...) first"
             )
         return found
+
+    def forget_effects(self) -> None:
+        """Answer what was to be answered before an error was put in its place, and nothing in turn."""
+        self.in_turn.clear()
+        if is_failure(self.always.get(ANY)):
+            del self.always[ANY]
+            if self.before is not None:
+                self.always[ANY] = self.before
 
 
 class Recorded(Generic[C]):
@@ -121,12 +132,15 @@ class Answers(Recorded[RecordedCall]):
     def returns(
         self, body: Any = None, *, status: int = 200, headers: Mapping[str, str] | None = None, path: str = ANY
     ) -> Self:
-        """Answer this from now on: JSON, unless it is bytes or text; only below `path`, where one is given."""
+        """Answer this from now on: JSON, unless it is bytes or text; only to `path`, where one is given."""
         self._told.always[path] = Answer(body, status, headers or {})
         return self
 
     def raises(self, error: Failure, *, path: str = ANY) -> Self:
         """Fail like this from now on: a ServiceError, one of httpx's, or any other exception."""
+        found = self._told.always.get(path)
+        if path == ANY and isinstance(found, Answer):
+            self._told.before = found
         self._told.always[path] = error
         return self
 
@@ -147,16 +161,19 @@ class Answers(Recorded[RecordedCall]):
 
     @property
     def side_effect(self) -> Any:
-        """What is raised, or answered in turn; assigning an exception is `raises`, a list is `in_turn`."""
+        """What is raised, or answered in turn; assigning an error is `raises`, a list `in_turn`, None ends both."""
         found = self._told.always.get(ANY)
         return found if is_failure(found) else list(self._told.in_turn)
 
     @side_effect.setter
-    def side_effect(self, effect: Failure | Iterable[Any]) -> None:
-        if isinstance(effect, BaseException | type):
+    def side_effect(self, effect: Failure | Iterable[Any] | None) -> None:
+        self._told.forget_effects()
+        if is_failure(effect):
             self.raises(effect)
-        else:
+        elif isinstance(effect, Iterable):
             self.in_turn(*effect)
+        elif effect is not None:
+            raise TypeError("a side effect is an error, answers in turn, or None")
 
 
 class GraphQLAnswers(Recorded[RecordedOperation]):
@@ -242,7 +259,7 @@ class Script:
         found = told.take(request.url.path)
         if isinstance(found, Answer):
             return _settle(found, request)
-        return _fail(raised_of(found) if isinstance(found, type) else found, request)
+        return _fail(raised_of(found), request)
 
     def _play_operations(self, send: Send, content: bytes) -> Outcome:
         request: httpx.Request = send.call.message
@@ -252,9 +269,9 @@ class Script:
             operation = GraphQLOperation(member["query"], member.get("variables"), member.get("operationName"))
             told = self.told_of(operation.kind)
             told.calls.append(_record_operation(send, operation))
-            found = told.take(operation.name)
+            found = _graphql_answer(told.take(operation.name))
             if not isinstance(found, Answer):
-                return _fail(raised_of(found) if isinstance(found, type) else found, request)
+                return _fail(found, request)
             if not isinstance(asked, list) or found.status != _FINE:
                 return _settle(found, request)
             bodies.append(found.body)
@@ -290,15 +307,37 @@ def _headers(send: Send) -> httpx.Headers:
     return headers
 
 
-def raised_of(kind: type[BaseException]) -> BaseException:
-    """Answer an error of a kind that a test names."""
-    return kind("as the test said") if issubclass(kind, ServiceError) else kind()
+def raised_of(failure: Failure) -> BaseException:
+    """Answer the error that a test gives, or one of the class that it names; raises TypeError where there is none."""
+    if not isinstance(failure, type):
+        return failure
+    if issubclass(failure, GraphQLError):
+        return failure(_FINE, None, "")
+    if issubclass(failure, RemoteError):
+        return failure(500, None, "")
+    try:
+        return failure("as the test said") if issubclass(failure, ServiceError | httpx.HTTPError) else failure()
+    except TypeError:
+        raise TypeError(f"{failure.__name__} needs arguments: give an error, not its class") from None
+
+
+def _graphql_answer(found: Answer | Failure) -> Answer | BaseException:
+    """Answer what is answered, also where a test gives it as an error, or the error that is raised."""
+    if isinstance(found, Answer):
+        return found
+    error = raised_of(found)
+    if not isinstance(error, GraphQLError):
+        return error
+    extensions = {} if error.code is None else {"code": error.code}
+    only = {"message": error.body or "as the test said", "path": list(error.path), "extensions": extensions}
+    return Answer({"data": error.data, "errors": list(error.errors) or [only]}, error.status)
 
 
 def _fail(error: BaseException, request: httpx.Request) -> Outcome:
     result = result_of(error)
     if isinstance(error, RemoteError):
-        return _settle(Answer(error.body, error.status), request)
+        outcome = _settle(Answer(error.body, error.status), request)
+        return outcome if error.code is None else replace(outcome, code=error.code)
     if result is None:
         raise error
     return Outcome(result, problem=getattr(error, "problem", "") or str(error), retry_after=0.0)
@@ -321,7 +360,7 @@ def result_of(error: BaseException) -> Result | None:
     return next((result for kind, result in kinds if isinstance(error, kind)), None)
 
 
-def is_failure(value: Any) -> bool:
+def is_failure(value: Any) -> TypeGuard[Failure]:
     """Say whether a test means that something is raised."""
     return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
 

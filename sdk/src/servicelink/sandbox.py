@@ -12,6 +12,7 @@ the order in which the operator issues, server side first. Only who issues is th
 """
 
 import datetime as dt
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from servicelink.extras import explain_missing
 from servicelink.guard import SHARED_KEY_VARIABLE, VERIFIER_DIR
 from servicelink.mounted import swap
 from servicelink.server_tls import TLS_DIR
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 NAMESPACE = "sandbox"
 GRAPHQL_PATH = "/graphql"
+# As Kubernetes names objects (RFC 1123); it is the name of a folder as well.
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _ENCRYPTED = frozenset({"https", "grpcs"})
 # Certificates are issued a second apart, so that one can be retired and the next not; a day has room for many.
 _BACK_DATED = dt.timedelta(days=1)
@@ -90,17 +94,22 @@ class LinkSandbox:
         `uri` is where it leads (see `SandboxLink.lead_to`), `server` the name of its Service (the link's without it),
         `allow` rules as of a ServiceLink (None: everything). With `certificate` the client has one instead of a key;
         over `https:` or `grpcs:` the server has one, for localhost and for the host of `uri`. Raises ValueError for a
-        name that there is, and for rules that are not understood.
+        name that there is, or that can be none, and for rules that are not understood.
         """
+        for kind, text in (("link", name), ("Service", server or name)):
+            if not _NAME.fullmatch(text):
+                raise ValueError(f"{text!r} is no name of a {kind}: lower-case letters, digits, dots and dashes")
         if any(one.name == name for one in self._links):
             raise ValueError(f"there is a link {name} already")
         made = SandboxLink(self, name, server or name, Protocol(_full_name(protocol)), certificate=certificate)
         made.uri = uri or f"{_scheme(made.protocol, encrypted=certificate)}://localhost"
         made.rules = None if allow is None else parse_rules(made.protocol, tuple(allow))
+        if made.is_encrypted:
+            # First, since what it needs may not be installed: there is no such link then.
+            self._authority()
         self._links.append(made)
         (self.folder / "bindings").mkdir(parents=True, exist_ok=True)
         if made.is_encrypted:
-            self._authority()
             self.certify(made.server)
         made.rotate()
         return made
@@ -165,7 +174,11 @@ class LinkSandbox:
         return self._authorities[-1]
 
     def _add_authority(self) -> None:
-        from servicelink.authority import Authority  # noqa: PLC0415 - links with keys do without cryptography
+        try:
+            from servicelink.authority import Authority  # noqa: PLC0415 - links with keys do without cryptography
+        except ModuleNotFoundError as error:
+            explain_missing("certificate=True", error)
+            raise
 
         self._authorities.append(Authority(f"sandbox-{secrets.token_hex(4)}"))
 

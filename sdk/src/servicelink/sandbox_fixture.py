@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 import pytest
 
-from servicelink.binding import Binding, FoundSource, Source
+from servicelink.binding import FoundSource, Source
 from servicelink.sandbox import LinkSandbox
 
 
@@ -23,15 +23,9 @@ def open_sandbox(folder: Path, monkeypatch: pytest.MonkeyPatch) -> LinkSandbox:
             found[source] = source.find()
         return found[source]
 
-    def current(source: FoundSource) -> Binding:
-        return find(source).current()
-
-    def reload(source: FoundSource) -> Binding:
-        return find(source).reload()
-
     for name, value in sandbox.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("servicelink.folder.CHECK_EVERY", 0.0)
-    monkeypatch.setattr(FoundSource, "current", current)
-    monkeypatch.setattr(FoundSource, "reload", reload)
+    # Not what `mock_link` takes over, so that a test may have both, in either order.
+    monkeypatch.setattr(FoundSource, "found", find)
     return sandbox

@@ -10,8 +10,10 @@ Retries, circuit breaker, interceptors and errors are the real ones, so that a t
 the test's: pauses pass at once, and `client.clock.advance(30)` lets an open circuit try again.
 """
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
+from itertools import count
 from typing import Any, Generic, TypeVar, Unpack
 
 import httpx
@@ -66,13 +68,16 @@ __all__ = [
 R = TypeVar("R")
 # A key that no server knows.
 _KEY = render_key("MOCKMOCK", bytes(32))
+_numbers = count(1)
 
 
 class MockClock:
-    """Time as a test wants it, in seconds."""
+    """Time as a test wants it, in seconds; it stands still unless it is moved."""
 
     def __init__(self) -> None:
-        self._seconds = 1000.0
+        # As the time limits of calls that are being served are counted: with another beginning they would have passed
+        # long ago, or be ages away.
+        self._seconds = time.monotonic()
 
     def now(self) -> float:
         """Answer the time."""
@@ -257,5 +262,12 @@ def create_sync_mock_graphql_client(name: str = "service", **options: Unpack[Cli
 
 
 def mock_source(name: str) -> Source:
+    """Answer where a mocked client finds its link."""
+    return FixedSource(mock_binding(name))
+
+
+def mock_binding(name: str) -> Binding:
     """Answer the binding of a mocked link."""
-    return FixedSource(Binding(name, "http://mock.invalid", Credential(DEFAULT_HEADER, _KEY.text, _KEY.kid), name))
+    # An address of its own: what clients learnt of a link in one test, another must not inherit.
+    uri = f"http://mock-{next(_numbers)}.invalid"
+    return Binding(name, uri, Credential(DEFAULT_HEADER, _KEY.text, _KEY.kid), name)

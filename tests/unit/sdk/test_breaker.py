@@ -1,7 +1,9 @@
 """A circuit opens after failures in a row, lets one call try, and says when it changes."""
 
+import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sdk_worlds import Hands
@@ -125,6 +127,27 @@ def test_listeners_are_told_of_changes_and_reset_closes(breaker: CircuitBreaker,
     assert breaker.state is CircuitState.CLOSED
 
 
+def test_a_listener_that_fails_is_logged_and_neither_keeps_others_from_hearing_nor_loses_the_trial(
+    breaker: CircuitBreaker, hands: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes: list[CircuitChange] = []
+
+    def fail_to_page(change: CircuitChange) -> None:
+        raise RuntimeError("the pager is down")
+
+    breaker.add_listener(fail_to_page)
+    breaker.add_listener(changes.append)
+    fail(breaker, 3)
+    hands.seconds += 10
+    trial = breaker.admit()
+    assert trial is not None
+    trial.settle(succeeded=True)
+
+    assert [change.now.value for change in changes] == ["open", "half-open", "closed"]
+    assert breaker.state is CircuitState.CLOSED
+    assert caplog.text.count("a listener of the circuit breaker of shop/web failed") == 3
+
+
 def test_zero_failures_never_open_it(hands: Hands) -> None:
     breaker = CircuitBreaker(failures=0, clock=hands.now)
     fail(breaker, 100)
@@ -185,7 +208,24 @@ def test_a_rate_of_many_threads_is_one_rate() -> None:
     assert len(allowed) == 100
 
 
-@pytest.mark.parametrize(("calls", "per"), [(0, 1.0), (1, 0.0), (-1, 1.0)])
-def test_a_rate_that_is_none_is_an_error(calls: int, per: float) -> None:
-    with pytest.raises(ValueError, match="rate limit"):
+@pytest.mark.parametrize(
+    ("calls", "per", "words"),
+    [(0, 1.0, "calls is 0;"), (-1, 1.0, "calls is -1;"), (1, 0.0, r"per is 0\.0;"), (1, math.nan, "per is nan;")],
+)
+def test_a_rate_that_is_none_is_an_error(calls: int, per: float, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         RateLimit(calls, per)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"failures": -1}, "failures is -1; .* 0 never opens it"),
+        ({"failures": 1.5}, r"failures is 1\.5;"),
+        ({"open_for": math.nan}, "open_for is nan;"),
+        ({"open_for": -1.0}, r"open_for is -1\.0; it is a number of seconds from 0"),
+    ],
+)
+def test_a_circuit_that_could_never_open_or_close_as_it_says_is_an_error(bad: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        CircuitBreaker("shop/web", **bad)

@@ -143,7 +143,14 @@ def test_a_key_without_an_address_and_a_shared_key_that_is_not_there_are_errors(
 
 @pytest.mark.parametrize(
     "bad",
-    [{"timeout": 0}, {"attempt_timeout": -1}, {"timeout": math.nan}, {"retries": -1}, {"write_timeout": 0}],
+    [
+        {"timeout": 0},
+        {"attempt_timeout": -1},
+        {"timeout": math.nan},
+        {"retries": -1},
+        {"retries": 1.5},
+        {"write_timeout": 0},
+    ],
 )
 def test_settings_that_cannot_be_are_errors_at_once(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):

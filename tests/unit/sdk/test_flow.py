@@ -12,7 +12,7 @@ from sdk_worlds import WORLDS, Hands
 
 import servicelink
 from servicelink import CircuitBreaker, CircuitState, Outcome, Protocol, Result
-from servicelink.binding import Binding, Credential, FixedSource
+from servicelink.binding import Binding, Credential, FixedSource, Limits
 from servicelink.calls.flow import Deliver, flow
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
@@ -124,6 +124,32 @@ async def test_a_call_on_behalf_of_another_has_what_that_has_left(stage: Stage) 
 
 
 TOO_LATE = Outcome(Result.TIMEOUT, problem="no whole answer in time")
+
+
+@pytest.mark.parametrize(
+    ("options", "left", "waited", "words"),
+    [
+        (CallOptions(timeout=2.0), None, 2.0, r"in time \(2 s\) .*with timeout="),
+        (CallOptions(attempt_timeout=0.1), None, 0.1, r"in time \(0\.1 s\) .*with attempt_timeout="),
+        (CallOptions(), 0.3, 0.3, r"in time \(0\.3 s\) .*call that is being served"),
+        # Not by any limit of the attempt's: a piece of its body had less time, or the server had.
+        (CallOptions(timeout=4.0), None, 1.0, r"in time \(request r-1\).*write_timeout="),
+        (CallOptions(), 0.0, 0.0, r"no time left to send it \(request r-1\).*call that is being served"),
+        (CallOptions(timeout=math.inf), None, 9.0, r"in time \(request r-1\)"),
+    ],
+)
+async def test_a_call_that_is_too_late_says_by_which_limit_and_what_helps(
+    stage: Stage, *, options: CallOptions, left: float | None, waited: float, words: str
+) -> None:
+    def wait() -> Outcome:
+        stage.hands.seconds += waited
+        return TOO_LATE
+
+    deadline = math.inf if left is None else stage.hands.now() + left
+    token = incoming.set(Incoming(deadline=deadline))
+    with pytest.raises(servicelink.ServiceTimeout, match=words):
+        await stage.call(stage.wire(wait), Exchange(options, idempotent=False))
+    incoming.reset(token)
 
 
 async def test_time_that_somebody_else_set_speaks_neither_for_nor_against_the_server(stage: Stage) -> None:
@@ -280,3 +306,30 @@ def test_a_line_made_of_another_with_a_breaker_of_its_own_uses_that_one(stage: S
 
     assert replace(stage.line, breaker=own).health(BINDING).breaker is own
     assert stage.line.health(BINDING).breaker is before
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_clients_of_a_link_share_its_budget_whatever_their_circuits(*, own: bool) -> None:
+    lines = [
+        Line(Protocol.REST, FixedSource(BINDING), breaker=CircuitBreaker() if own else None),
+        Line(Protocol.REST, FixedSource(BINDING)),
+    ]
+    first, second = (line.health(BINDING) for line in lines)
+
+    assert first.budget is second.budget
+    assert (first.breaker is second.breaker) is not own
+
+
+def test_a_circuit_has_the_limits_that_the_links_binding_says() -> None:
+    hands = Hands()
+    binding = replace(BINDING, link="shop/strict", limits=Limits(breaker_failures=2, breaker_open_for=7.0))
+    line = Line(Protocol.REST, FixedSource(binding), clock=hands.clock)
+    states = []
+    for _ in range(2):
+        permit = line.health(binding).breaker.admit()
+        assert permit is not None
+        permit.settle(failed=True)
+        states.append(line.health(binding).breaker.state)
+
+    assert states == [CircuitState.CLOSED, CircuitState.OPEN]
+    assert line.health(binding).breaker.retry_after() == 7.0

@@ -51,6 +51,23 @@ async def test_errors_of_the_application_and_of_the_way_to_it_are_the_real_ones(
     assert catalog.mutate.call_count == 2
 
 
+@pytest.mark.parametrize("made", ["error", "class"])
+async def test_an_error_of_the_application_may_be_given_as_such(made: str) -> None:
+    given = servicelink.GraphQLError(200, "NOT_FOUND", "no such user")
+    given.path, given.data = ("user", "email"), {"user": None}
+    catalog = servicelink.create_mock_graphql_client()
+    catalog.query.raises(given if made == "error" else servicelink.GraphQLError)
+    with pytest.raises(servicelink.GraphQLError) as failed:
+        await catalog.query("{ a }")
+    [answer] = await catalog.batch([GraphQLOperation("{ a }")])
+
+    expected = (200, "NOT_FOUND", ("user", "email"), {"user": None})
+    seen = failed.value
+    assert (seen.status, seen.code, seen.path, seen.data) == (expected if made == "error" else (200, None, (), None))
+    assert answer.error is not None
+    assert answer.error.code == seen.code
+
+
 async def test_queries_are_tried_again_as_in_production() -> None:
     catalog = servicelink.create_mock_graphql_client()
     catalog.query.in_turn(Answer(None, 503), {"a": 1})

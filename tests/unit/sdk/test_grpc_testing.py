@@ -106,6 +106,7 @@ async def test_what_no_server_could_answer_is_an_error_of_the_test(kind: str) ->
         (servicelink.InvalidServiceAuth, servicelink.InvalidServiceAuth),
         (servicelink.PermissionDenied("no"), servicelink.PermissionDenied),
         (servicelink.RemoteError(5, "NOT_FOUND", "gone"), servicelink.RemoteError),
+        (servicelink.RemoteError, servicelink.RemoteError),
         (KeyError("a"), KeyError),
     ],
 )

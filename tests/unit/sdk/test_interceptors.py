@@ -13,6 +13,7 @@ from servicelink.binding import FixedSource
 from servicelink.calls.drive import Ended
 from servicelink.calls.flow import Deliver, flow
 from servicelink.calls.line import Line
+from servicelink.calls.options import CallOptions
 
 
 @pytest.fixture(params=WORLDS)
@@ -153,3 +154,51 @@ async def test_a_stream_ends_for_interceptors_and_circuit_when_it_ends(stage: St
     assert isinstance(ended, Ended)
     assert (begun, notes) == ([("a", 1)], [("a", 1), ("a", "cut")])
     assert breaker.state is CircuitState.OPEN
+
+
+class Endless:
+    """An asynchronous interceptor that never ends once it knows how the attempt ended."""
+
+    async def intercept(self, call: Call) -> AsyncGenerator[None, Outcome]:
+        """Wait for ever."""
+        yield
+        await asyncio.Event().wait()
+
+
+class Impatient:
+    """An asynchronous interceptor whose own time limit is over, before or after the attempt."""
+
+    def __init__(self, *, before: bool) -> None:
+        self._before = before
+
+    async def intercept(self, call: Call) -> AsyncGenerator[None, Outcome]:
+        """Give up."""
+        if not self._before:
+            yield
+        raise TimeoutError("the audit log is slow")
+
+
+@pytest.fixture
+def asynchronous() -> Stage:
+    hands = Hands()
+    return Stage("asynchronous", hands, Line(Protocol.GRPC, FixedSource(BINDING), clock=hands.clock))
+
+
+async def test_an_answer_is_not_lost_to_an_interceptor_that_takes_too_long_over_it(
+    asynchronous: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes: list[Any] = []
+    monkeypatch.setattr("servicelink.calls.flow._LAST_WORDS", 0.01)
+    asynchronous.line.interceptors = (Notes("a", notes), Endless())
+
+    assert await asynchronous.call(asynchronous.wire(FINE), Exchange(CallOptions(timeout=0.01))) == "fine"
+    assert notes == [("a", 1), ("a", "answered")]
+    assert "an interceptor took more than 0.01 s" in caplog.text
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_time_limit_of_an_interceptors_own_is_its_own_error(asynchronous: Stage, *, before: bool) -> None:
+    asynchronous.line.interceptors = (Impatient(before=before),)
+
+    with pytest.raises(TimeoutError, match="audit log"):
+        await asynchronous.call(asynchronous.wire(FINE))

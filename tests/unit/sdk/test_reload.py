@@ -192,6 +192,42 @@ def test_a_key_file_named_by_the_environment_is_followed(tmp_path: Path) -> None
     assert (key_of(before), key_of(source.reload())) == (OLD, NEW)
 
 
+def test_a_key_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(servicelink.LinkNotFound, match=f"{tmp_path}/key cannot be read: No such file") as missing:
+        KeyFileSource("api", "http://api", tmp_path / "key").current()
+
+    assert "understood" not in str(missing.value)
+
+
+def test_a_link_to_nowhere_beside_a_key_keeps_no_rotation_back(tmp_path: Path) -> None:
+    for name, text in (("uri", "http://api"), ("api-key", OLD)):
+        (tmp_path / name).write_text(text)
+    source = FolderSource(tmp_path, Protocol.REST)
+    before = source.current()
+    # As editors lock a file.
+    (tmp_path / ".#api-key").symlink_to("somebody@host.1:2")
+    (tmp_path / "api-key").write_text(NEW)
+
+    assert (key_of(before), key_of(source.reload())) == (OLD, NEW)
+
+
+HEADERS_OF_OTHERS = ["host", "content-length", "transfer-encoding", "x-request-id", "X-Correlation-ID", "traceparent"]
+
+
+@pytest.mark.parametrize("name", ["a:b", "x y", "x-key\r\nx: y", "é", *HEADERS_OF_OTHERS, "x-servicelink-link"])
+def test_a_header_that_holds_no_key_leaves_the_last_good_one(folder: Folder, name: str) -> None:
+    folder.write(header="x-pay-key")
+    key_file = KeyFileSource("api", "http://api", folder.path / "api-key")
+    sources: list[FolderSource | KeyFileSource] = [folder.source(), key_file]
+    before = [source.current().credential for source in sources]
+    folder.write(header=name, api_key=NEW)
+    with pytest.raises(servicelink.LinkNotFound, match="its header"):
+        folder.source().current()
+
+    assert [source.reload().credential for source in sources] == before
+    assert [credential and credential.header for credential in before] == ["x-pay-key"] * 2
+
+
 @pytest.mark.parametrize("half", ["", " \n", NEW[:20], NEW[:-1]])
 def test_a_key_file_that_is_half_written_leaves_the_last_good_key(tmp_path: Path, half: str) -> None:
     key_file = tmp_path / "key"

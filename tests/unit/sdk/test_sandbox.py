@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -275,6 +276,29 @@ def test_what_cannot_be_is_refused(link_sandbox: LinkSandbox) -> None:
         pytest.fail("it was served")
     with pytest.raises(ValueError, match="link of gRPC"), link_sandbox.link("users", protocol="grpc").served():
         pytest.fail("it was served")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "A", "a b", "-a", "a" * 254])
+def test_a_name_that_no_link_and_no_service_can_have_writes_nothing(link_sandbox: LinkSandbox, name: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a link"):
+        link_sandbox.link(name)
+    if name:
+        with pytest.raises(ValueError, match="is no name of a Service"):
+            link_sandbox.link("api", server=name)
+
+    assert not link_sandbox.folder.exists()
+
+
+def test_a_certificate_without_what_makes_one_says_what_to_install(
+    link_sandbox: LinkSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "servicelink.authority", raising=False)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+
+    with pytest.raises(ModuleNotFoundError, match=r"certificate=True needs .* pip install 'servicelink\[test\]'"):
+        link_sandbox.link("api", certificate=True)
+
+    assert link_sandbox.link("api").headers
 
 
 def test_links_of_all_protocols_are_read(link_sandbox: LinkSandbox) -> None:

@@ -84,6 +84,8 @@ async def test_assigning_works_as_with_the_standard_librarys_mocks(world: str, m
         (httpx.ConnectError("refused"), servicelink.ServiceUnavailable, 3),
         (httpx.ReadTimeout("slow"), servicelink.ServiceTimeout, 3),
         (httpx.ReadError("cut"), servicelink.ServiceUnavailable, 1),
+        (httpx.ConnectError, servicelink.ServiceUnavailable, 3),
+        (httpx.ReadTimeout, servicelink.ServiceTimeout, 3),
         (LookupError("anything"), LookupError, 1),
     ],
 )
@@ -98,11 +100,48 @@ async def test_errors_go_the_way_that_real_ones_go(world: str, *, raised: Any, e
         assert (seen.value.link, seen.value.operation) == ("payments", "GET /v1")
 
 
-async def test_an_error_of_the_application_is_its_answer(world: str) -> None:
+async def test_an_error_that_cannot_be_made_of_its_class_says_so(world: str) -> None:
     mocked = Mocked(world)
-    mocked.client.get.raises(servicelink.RemoteError(409, None, '{"error": {"code": "TAKEN"}}'))
+    mocked.client.get.raises(UnicodeDecodeError)
 
-    assert (await mocked.call("get")).status_code == 409
+    with pytest.raises(TypeError, match="UnicodeDecodeError needs arguments"):
+        await mocked.call("get")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (servicelink.RemoteError(409, None, "gone"), (409, None, "gone")),
+        (servicelink.RemoteError(404, "NOT_FOUND", "gone"), (404, "NOT_FOUND", "gone")),
+        (servicelink.RemoteError, (500, None, "")),
+    ],
+)
+async def test_an_error_of_the_application_is_its_answer(world: str, *, raised: Any, expected: Any) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.raises(raised)
+    answer = await mocked.call("get")
+    with pytest.raises(servicelink.RemoteError) as seen:
+        await mocked.call("get", raise_for_status=True)
+
+    assert (answer.status_code, answer.text) == (expected[0], expected[2])
+    assert (seen.value.status, seen.value.code, seen.value.body) == expected
+
+
+async def test_taking_a_side_effect_away_leaves_what_was_to_be_answered(world: str) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.return_value = {"n": 1}
+    mocked.client.get.side_effect = servicelink.PermissionDenied
+    mocked.client.get.side_effect = [{"n": 2}, {"n": 3}]
+    first = await mocked.call("get")
+    mocked.client.get.side_effect = None
+    second = await mocked.call("get")
+
+    assert (first.json(), second.json()) == ({"n": 2}, {"n": 1})
+
+
+async def test_a_side_effect_that_cannot_be_says_what_can(world: str) -> None:
+    with pytest.raises(TypeError, match="an error, answers in turn, or None"):
+        Mocked(world).client.get.side_effect = 1.5
 
 
 async def test_retries_interceptors_and_circuit_are_the_real_ones(world: str) -> None:
@@ -132,6 +171,15 @@ async def test_retries_interceptors_and_circuit_are_the_real_ones(world: str) ->
 
     assert (seen[:2], attempts) == (["away", "answered"], ["1", "2"])
     assert mocked.client.breaker.state is servicelink.CircuitState.CLOSED
+
+
+async def test_a_pause_that_a_mocked_answer_asks_for_passes_at_once(world: str) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.in_turn(Answer(status=503, headers={"retry-after": "3"}), Answer(status=503), {"ok": True})
+    began = mocked.client.clock.now()
+    answer = await mocked.call("get")
+
+    assert (answer.json(), mocked.client.clock.now() - began) == ({"ok": True}, pytest.approx(3))
 
 
 async def test_a_path_may_have_an_answer_of_its_own(world: str) -> None:
@@ -225,3 +273,58 @@ def test_the_plugin_mocks_a_link_for_clients_that_were_made_before(
     monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
     pytester.makepyfile(app=APPLICATION, test_app=TESTS)
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=3)
+
+
+async def test_the_time_that_a_served_call_has_left_travels_and_passes_with_the_tests_clock(world: str) -> None:
+    mocked = Mocked(world)
+    mocked.client.get.returns({})
+    with servicelink.carry({"x-request-timeout-ms": "2000"}):
+        await mocked.call("get")
+        mocked.client.clock.advance(60)
+        with pytest.raises(servicelink.ServiceTimeout):
+            await mocked.call("get")
+    [seen] = mocked.client.get.calls
+
+    # Less than the client's own five seconds.
+    assert 2000 <= int(seen.headers["x-request-timeout-ms"]) < 5000
+
+
+TESTS_IN_A_ROW = """
+import servicelink
+from servicelink import sync
+
+payments = sync.connect("payments")
+
+def test_its_server_is_down(mock_link):
+    mock_link("payments").get.returns(status=500)
+    for _ in range(5):
+        assert payments.get("/").status_code == 500
+    try:
+        payments.get("/")
+    except servicelink.CircuitOpen:
+        return
+    raise AssertionError("the circuit is closed")
+
+def test_its_server_is_well(mock_link):
+    mock_link("payments").get.returns({})
+    assert payments.get("/").status_code == 200
+
+def test_beside_a_sandbox(link_sandbox, mock_link):
+    check(link_sandbox, mock_link)
+
+def test_beside_a_sandbox_that_came_later(mock_link, link_sandbox):
+    check(link_sandbox, mock_link)
+
+def check(link_sandbox, mock_link):
+    mock_link("payments").get.returns({"mocked": True})
+    assert payments.get("/").json() == {"mocked": True}
+    with link_sandbox.link("users").served(), sync.connect("users") as users:
+        assert users.get("/").json() == {}
+"""
+
+
+def test_a_test_learns_nothing_of_the_one_before_and_may_mock_one_link_beside_a_sandbox(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(test_in_a_row=TESTS_IN_A_ROW)
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=4)

@@ -5,12 +5,15 @@ gives it back with what came of it; a permit that is given back with neither suc
 that a cancelled trial never keeps a link closed.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from servicelink.forks import Lock
+
+_log = logging.getLogger("servicelink")
 
 
 class CircuitState(StrEnum):
@@ -36,13 +39,17 @@ Listener = Callable[[CircuitChange], None]
 class CircuitBreaker:
     """Opens after `failures` failures in a row, for `open_for` seconds. Thread-safe.
 
-    `failures=0` never opens. Listeners are called by whoever caused the change, outside of the lock; what they raise
-    reaches that caller. `clock` is in monotonic seconds.
+    `failures=0` never opens. Raises ValueError for numbers below 0. Listeners are called by whoever caused the change,
+    outside of the lock; what they raise is logged. `clock` is in monotonic seconds.
     """
 
     def __init__(
         self, link: str = "", *, failures: int = 5, open_for: float = 30.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        if not isinstance(failures, int) or failures < 0:
+            raise ValueError(f"failures is {failures!r}; it is a number of failures in a row, and 0 never opens it")
+        if not open_for >= 0:
+            raise ValueError(f"open_for is {open_for!r}; it is a number of seconds from 0")
         self._link = link
         self._limit = failures
         self._open_for = open_for
@@ -135,7 +142,11 @@ class CircuitBreaker:
             return
         change = CircuitChange(self._link, before, after)
         for listener in self._listeners:
-            listener(change)
+            try:
+                listener(change)
+            except Exception:  # noqa: BLE001 - whatever it is
+                # An answer must not be lost, nor a trial, because of who looks on.
+                _log.exception("a listener of the circuit breaker of %s failed", self._link)
 
 
 class Permit:

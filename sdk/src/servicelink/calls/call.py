@@ -73,7 +73,7 @@ class Outcome:
     `status` is the HTTP status, or the number of the gRPC code; `code` the error's own name, where it has one.
     `metadata` came with the answer, `response` is the answer itself. `problem` says in words why there is none.
     `retry_after` is in seconds, None where the server did not say. `blameless` says that it is not of the server's
-    doing, so that it speaks neither for nor against it (circuit breaker).
+    doing, so that it speaks neither for nor against it (circuit breaker). `advice` is what helps, where that is known.
     """
 
     result: Result
@@ -84,6 +84,7 @@ class Outcome:
     problem: str = ""
     retry_after: float | None = None
     blameless: bool = False
+    advice: str = ""
 
 
 CANCELLED = Outcome(Result.CANCELLED, problem="the caller went away")

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from typing import Protocol as Interface
 
 from servicelink.calls.call import Outcome
-from servicelink.calls.flow import Await, Deliver, Discard, Flow, Send, Sleep, Step
+from servicelink.calls.flow import Await, Deliver, Discard, Flow, OutOfTimeError, Send, Sleep, Step
 from servicelink.otel import suppressed
 
 T = TypeVar("T")
@@ -89,8 +89,13 @@ async def _sleep(seconds: float) -> None:
 async def _await(step: Await) -> Any:
     import asyncio  # noqa: PLC0415 - as above
 
-    async with asyncio.timeout(None if step.limit == math.inf else step.limit):
-        return await step.awaitable
+    try:
+        async with asyncio.timeout(None if step.limit == math.inf else step.limit) as limit:
+            return await step.awaitable
+    except TimeoutError as error:
+        if limit.expired():
+            raise OutOfTimeError from error
+        raise
 
 
 @dataclass(frozen=True, slots=True)

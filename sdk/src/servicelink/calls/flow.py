@@ -5,6 +5,7 @@ deadline, rate limit, then for each attempt retry budget, breaker, credential, i
 What differs between REST, gRPC and GraphQL is in their `Exchange` and their wires.
 """
 
+import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Generator
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import Protocol as Interface
 from servicelink.binding import Binding
 from servicelink.calls.breaker import Permit
 from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
-from servicelink.calls.failures import where
+from servicelink.calls.failures import MORE_TIME, where
 from servicelink.calls.line import Health, Line
 from servicelink.calls.options import CallOptions
 from servicelink.calls.report import Report
@@ -22,9 +23,12 @@ from servicelink.calls.retry import LONGEST_RETRY_AFTER, pause_before
 from servicelink.context import TIMEOUT_HEADER, deadline_of_incoming
 from servicelink.errors import CircuitOpen, RateLimited, ServiceError, ServiceTimeout
 
+_log = logging.getLogger("servicelink")
 T = TypeVar("T")
 # Seconds in which an asynchronous interceptor may take note of an end that left no time.
 _LAST_WORDS = 1.0
+# The share of a limit after which it was that limit that ended an attempt, however coarse the timers are.
+_NEARLY = 0.8
 # The share of the client's own time limit that tells a server that hangs from a caller in a hurry.
 _ENOUGH = 0.5
 
@@ -66,9 +70,16 @@ class Discard:
     outcome: Outcome
 
 
+class OutOfTimeError(TimeoutError):
+    """What was awaited took longer than it may; any other TimeoutError is its own."""
+
+
 @dataclass(slots=True, eq=False)
 class Await:
-    """Await this for at most `limit` seconds, and be sent what it answers; asynchronous clients only."""
+    """Await this for at most `limit` seconds, and be sent what it answers; asynchronous clients only.
+
+    OutOfTimeError is thrown in where it takes longer.
+    """
 
     awaitable: Awaitable[Any] = field(repr=False)
     limit: float
@@ -147,7 +158,10 @@ def _take_turn(line: Line, call: Call) -> Flow[None]:
 
 
 class _Attempts(Generic[T]):
-    """The attempts of one call; an attempt that had `enough` seconds and timed out is the server's failure."""
+    """The attempts of one call.
+
+    One that had `enough` seconds and timed out is the server's failure; 0 where the time limit is the client's own.
+    """
 
     def __init__(
         self, line: Line, exchange: Exchange[T], call: Call, *, binding: Binding, idle: float, enough: float
@@ -172,7 +186,8 @@ class _Attempts(Generic[T]):
             health = self._line.health(self._binding)
             if self._remaining() <= 0:
                 # Nobody's failure but the caller's: it came too late.
-                return Outcome(Result.TIMEOUT, problem="there was no time left to send it"), False
+                problem = "there was no time left to send it"
+                return Outcome(Result.TIMEOUT, problem=problem, advice=self._advise(0.0)), False
             permit = health.breaker.admit()
             if permit is None:
                 raise self._not_admitted(health)
@@ -200,7 +215,10 @@ class _Attempts(Generic[T]):
             if self._interceptors:
                 yield from self._begin(running)
             limit = self._stamp_limit()
-            outcome = self._weigh((yield Send(call, self._binding, limit, self._idle)), limit)
+            sent = self._line.clock.now()
+            outcome = yield Send(call, self._binding, limit, self._idle)
+            if outcome.result is Result.TIMEOUT:
+                outcome = self._explain(self._weigh(outcome, limit), limit, self._line.clock.now() - sent)
             pause = self._plan_next(health, outcome)
             if call.streamed and outcome.response is not None:
                 value = None if pause is not None else self._conclude_stream(outcome)
@@ -216,19 +234,33 @@ class _Attempts(Generic[T]):
             if not delivered:
                 _settle(health, permit, outcome)
             if running:
-                yield from _end(running, outcome, self._remaining())
+                yield from _end(running, call, outcome, self._remaining())
         return outcome, pause, delivered
 
     def _weigh(self, outcome: Outcome, limit: float) -> Outcome:
-        """Answer the outcome of an attempt that had `limit` seconds, with whether it is of the server's doing.
+        """Answer the outcome of an attempt that timed out in `limit` seconds, with whether it is the server's doing.
 
         Time that somebody else set may be too short for a server that is well: whoever may set it would otherwise open
         the circuit for everybody. What is left of a limit like the client's own is not: where all tiers of a chain have
         the same, those in the middle would otherwise call a server that hangs for ever.
         """
-        if outcome.result is Result.TIMEOUT and limit < min(self._enough, self._attempt_timeout):
-            return replace(outcome, blameless=True)
-        return outcome
+        return replace(outcome, blameless=True) if limit < min(self._enough, self._attempt_timeout) else outcome
+
+    def _explain(self, outcome: Outcome, limit: float, waited: float) -> Outcome:
+        """Answer the outcome of an attempt that was too late, with the limit that it ran into and what helps."""
+        if waited < limit * _NEARLY:
+            # By none of the attempt's: a piece of its body had less time, or the server's own time was over.
+            advice = "Look why the server is slow; a piece of a body has as much time as write_timeout= says"
+            return replace(outcome, advice=advice)
+        seconds = self._call.timeout if limit < self._attempt_timeout else limit
+        return replace(outcome, problem=f"{outcome.problem} ({round(seconds, 3):g} s)", advice=self._advise(limit))
+
+    def _advise(self, limit: float) -> str:
+        if limit >= self._attempt_timeout:
+            return "Ask for more time with attempt_timeout=, or look why the server is slow"
+        if self._enough:
+            return "The call that is being served leaves it no more time: ask for more where that is made"
+        return MORE_TIME
 
     def _conclude_stream(self, outcome: Outcome) -> T | None:
         """Answer what the caller gets of a stream that has begun, None for an error."""
@@ -261,7 +293,7 @@ class _Attempts(Generic[T]):
                     next(interception)
             except (StopIteration, StopAsyncIteration):
                 raise RuntimeError(f"{interceptor!r} did not yield") from None
-            except TimeoutError:
+            except OutOfTimeError:
                 problem = "an interceptor took all the time there was"
                 raise ServiceTimeout(problem, **where(call, "Ask for more time with timeout=")) from None
             running.append(interception)
@@ -312,17 +344,22 @@ def _settle(health: Health, permit: Permit, outcome: Outcome) -> None:
     permit.settle(failed=result.is_failure and not outcome.blameless, succeeded=result.is_success)
 
 
-def _end(running: list[Interception], outcome: Outcome, limit: float) -> Flow[None]:
+def _end(running: list[Interception], call: Call, outcome: Outcome, limit: float) -> Flow[None]:
     """Tell the interceptors how the attempt ended, the innermost first; all are told, whatever one of them raises."""
     problem: BaseException | None = None
+    limit = max(limit, _LAST_WORDS)
     for interception in reversed(running):
         try:
             if isinstance(interception, AsyncGenerator):
-                yield Await(interception.asend(outcome), max(limit, _LAST_WORDS))
+                yield Await(interception.asend(outcome), limit)
             else:
                 interception.send(outcome)
         except (StopIteration, StopAsyncIteration):
             continue
+        except OutOfTimeError:
+            # An answer that is there must not be lost: its caller would do once more what was done.
+            text = "%s %s: an interceptor took more than %g s after the attempt, and was cancelled"
+            _log.warning(text, call.link, call.operation, limit)
         except Exception as error:  # noqa: BLE001 - raised below, once all were told
             problem = problem or error
         else:

@@ -1,5 +1,6 @@
 """What keeps a client from doing harm: a rate at which it calls, and a budget out of which it tries again."""
 
+import math
 from bisect import insort
 from dataclasses import dataclass
 
@@ -17,8 +18,10 @@ class RateLimit:
     per: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.calls <= 0 or self.per <= 0:
-            raise ValueError("a rate limit is a number of calls above 0 in a time above 0")
+        if not self.calls > 0:
+            raise ValueError(f"calls is {self.calls!r}; a rate limit is a number of calls above 0")
+        if not 0 < self.per < math.inf:
+            raise ValueError(f"per is {self.per!r}; a rate limit is for a number of seconds above 0")
 
 
 class Pace:

@@ -62,7 +62,7 @@ class Line:
     sink: "MetricsSink | None" = None
     clock: Clock = field(default_factory=Clock)
     # Not for a line that is made of this one with another breaker or other interceptors.
-    _known: tuple[Binding, Health] | None = field(default=None, init=False)
+    _known: tuple[Binding, Health, Health] | None = field(default=None, init=False)
     _traced: Sequence[Interceptor | AsyncInterceptor] | None = field(default=None, init=False)
 
     def wants_interceptors(self) -> Sequence[Interceptor | AsyncInterceptor]:
@@ -79,8 +79,8 @@ class Line:
         known = self._known
         if known is not None and known[0] is binding:
             return known[1]
-        health = health_of(self.protocol, binding, self.clock)
-        if self.breaker is not None:
-            health = Health(self.breaker, health.budget)
-        self._known = (binding, health)
+        shared = health_of(self.protocol, binding, self.clock)
+        health = shared if self.breaker is None else Health(self.breaker, shared.budget)
+        # The shared one as well: it is gone once nobody refers to it, and the next client would have another budget.
+        self._known = (binding, health, shared)
         return health

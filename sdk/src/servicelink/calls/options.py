@@ -23,8 +23,8 @@ class CallOptions:
             seconds = getattr(self, name)
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
-        if self.retries is not None and self.retries < 0:
-            raise ValueError(f"retries is {self.retries}; it is a number of further attempts, from 0")
+        if self.retries is not None and (not isinstance(self.retries, int) or self.retries < 0):
+            raise ValueError(f"retries is {self.retries!r}; it is a number of further attempts, from 0")
 
     def over(self, other: Self) -> Self:
         """Answer these options, and the other's where these say nothing."""

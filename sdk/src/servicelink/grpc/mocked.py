@@ -208,9 +208,10 @@ def _as_received(method: Method, answer: Answer) -> Any:
 def _fail(failure: BaseException | type[BaseException] | StatusCode) -> Outcome:
     if isinstance(failure, StatusCode):
         return _at_once(settle(failure, "as the test said", None))
-    error = raised_of(failure) if isinstance(failure, type) else failure
+    error = raised_of(failure)
     if isinstance(error, RemoteError):
-        status = next(one for one in StatusCode if one.value[0] == error.status)
+        # One of a class that a test names has no gRPC code.
+        status = next((one for one in StatusCode if one.value[0] == error.status), StatusCode.UNKNOWN)
         return _at_once(settle(status, str(error.body or ""), None))
     result = result_of(error)
     if result is None:
