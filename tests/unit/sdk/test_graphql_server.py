@@ -10,15 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from graphql import Lexer, Source, TokenKind
 from sdk_servers import GRAPHQL_KEY, GRAPHQL_LINK, VERIFIER, AsgiApp, write_verifier
 
 import servicelink
-from servicelink.graphql import documents
-from servicelink.graphql.asked import LARGEST_BODY, Asked, RefusedQueryError
-from servicelink.graphql.documents import MOST_TOKENS, count_tokens, parse_operations
+from servicelink.graphql.asked import LARGEST_BODY
+from servicelink.graphql.documents import MOST_TOKENS
 from servicelink.verify import Code, Refused
-from servicelink_contract.rules import GraphQLRequest, GraphQLRule, OperationType
+from servicelink_contract.rules import GraphQLRule, OperationType
 from servicelink_contract.verifier import Mode, Verifier
 
 Serve = Callable[[Any], Awaitable[str]]
@@ -286,51 +284,6 @@ async def test_without_graphql_core_nothing_passes_and_the_log_says_why(
 
     assert answer.status_code == 403
     assert "servicelink[graphql]" in caplog.text
-
-
-def test_a_document_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_remembered", {})
-    first = parse_operations([Asked("{ order }", None)])
-    monkeypatch.setattr(documents, "parse", None)
-
-    assert parse_operations([Asked("{ order }", None)]) == first
-    assert first == (GraphQLRequest(OperationType.QUERY, "", ("order",)),)
-
-
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_remembered", {})
-    monkeypatch.setattr(documents, "MOST_REMEMBERED", 10)
-    for number in range(100):
-        parse_operations([Asked(f"{{ f{number} }}", None)])
-
-    assert len(documents._remembered) <= 10  # noqa: SLF001 - that it is bounded can be seen there only
-
-
-def test_the_tokens_of_a_batch_count_together() -> None:
-    half = "{ " + "a " * (MOST_TOKENS // 2) + "}"
-    parse_operations([Asked(half, None)])
-    with pytest.raises(RefusedQueryError, match="tokens"):
-        parse_operations([Asked(half, None), Asked(half, None)])
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "{ a }",
-        'query A($x: [Int!] = -1.5e3) @b { c(d: "e # f \\" g") ...g }',
-        '{ a(b: """c "d" \\""" e\\f""") c(d: """"""  e: "") }',
-        "# one\n{a,b #two\r}",
-        "{ a(b: 0 c: -0.5E+10 d: $e f: {g: [1 2 3]}) | & = @h }",
-        "\ufeff \t\r\n,",
-    ],
-)
-def test_tokens_are_counted_as_the_parser_has_them(query: str) -> None:
-    lexer = Lexer(Source(query))
-    number = 0
-    while lexer.advance().kind is not TokenKind.EOF:
-        number += 1
-
-    assert count_tokens(query, MOST_TOKENS) == number + query.count("#") - query.count("e # f")
 
 
 def test_a_refusal_names_no_content_of_the_request() -> None:
