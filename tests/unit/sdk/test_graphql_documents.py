@@ -32,6 +32,29 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(documents._remembered) <= 10  # noqa: SLF001 - that it is bounded can be seen there only
 
 
+@pytest.mark.parametrize(
+    ("query", "is_kept"),
+    [
+        ("query Order { order(id: 1) { id items " + "{ a " * 100 + "}" * 100 + " } user }", True),
+        ("{ " + "order " * 1000 + "}", True),
+        ("{ " + " ".join(f"f{number}" for number in range(100)) + " }", False),
+        (" ".join(f"query Q{number} {{ order }}" for number in range(100)), False),
+        ("{ " + "f" * 3000 + " }", False),
+        ("query " + "Q" * 3000 + " { order }", False),
+        ("{ order", False),
+        ("{ ...missing }", False),
+    ],
+)
+def test_a_document_is_remembered_by_how_much_there_is_to_keep_of_it(
+    monkeypatch: pytest.MonkeyPatch, query: str, *, is_kept: bool
+) -> None:
+    monkeypatch.setattr(documents, "_remembered", {})
+    with suppress(RefusedQueryError):
+        parse_operations([Asked(query, None)])
+
+    assert bool(documents._remembered) is is_kept  # noqa: SLF001 - it is kept there only
+
+
 def test_the_tokens_of_a_batch_count_together() -> None:
     half = "{ " + "a " * (MOST_TOKENS // 2) + "}"
     parse_operations([Asked(half, None)])

@@ -22,7 +22,11 @@ from servicelink_contract.rules import GraphQLRequest, OperationType
 
 # Of all documents of one request together.
 MOST_TOKENS = 2000
+# How many documents, and bytes of what is kept of one: some twenty root fields, however much there is below them. More
+# at the root has hardly any, and callers could fill the memory with such.
 MOST_REMEMBERED = 1024
+LARGEST_REMEMBERED = 2048
+_BYTES_OF_TEXT = 64
 # GraphQL specification, section 2.1: what is neither ignored nor part of a longer token. What is no GraphQL may count
 # for more than the parser reads of it, never for less: by this count a document is let through to the parser.
 _TOKEN = re.compile(
@@ -42,7 +46,7 @@ _TYPES = {
     "mutation": OperationType.MUTATION,
     "subscription": OperationType.SUBSCRIPTION,
 }
-_remembered: dict[bytes, tuple[GraphQLRequest, ...] | str] = {}
+_remembered: dict[bytes, tuple[GraphQLRequest, ...]] = {}
 
 
 def parse_operations(asked: Sequence[Asked]) -> tuple[GraphQLRequest, ...]:
@@ -83,16 +87,17 @@ def _remember(query: str, tokens: int) -> tuple[GraphQLRequest, ...]:
     digest = sha256(query.encode("utf-8", "surrogatepass")).digest()
     found = _remembered.get(digest)
     if found is None:
-        try:
-            found = _parse(query, tokens)
-        except RefusedQueryError as error:
-            found = str(error)
-        if len(_remembered) >= MOST_REMEMBERED:
-            _remembered.clear()
-        _remembered[digest] = found
-    if isinstance(found, str):
-        raise RefusedQueryError(found)
+        found = _parse(query, tokens)
+        if _weigh(found) <= LARGEST_REMEMBERED:
+            if len(_remembered) >= MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[digest] = found
     return found
+
+
+def _weigh(operations: tuple[GraphQLRequest, ...]) -> int:
+    """Answer about how many bytes operations take: each name is a text of its own."""
+    return sum(len(text) + _BYTES_OF_TEXT for one in operations for text in (one.name, *one.fields))
 
 
 def _parse(query: str, tokens: int) -> tuple[GraphQLRequest, ...]:
