@@ -106,14 +106,20 @@ class Door:
         return decision
 
     def judge_body(self, known: Known, request: HttpRequest) -> Decision:
-        """Decide about a GraphQL request of somebody known."""
-        return self.settle(judge(known, request))
+        """Decide about a GraphQL request of somebody known, whom `decide` let ask."""
+        decision = judge(known, request)
+        self._tally.add(decision)
+        return decision
 
     def _before_body(self, known: Known, heads: Heads) -> Decision | Known:
-        """Refuse what no body makes better, before any of it is read."""
+        """Refuse what no body makes better, before any of it is read.
+
+        Also by how often the link calls, as reading what it asks takes longer than all else, whatever comes of it.
+        """
         if any(_is_too_large(value) for name, value in heads.kept if name.lower() == b"content-length"):
             return self.settle(known.refuse(TOO_LARGE))
-        return known
+        refused = None if self._rates is None else self._rates.refuse(known.identity)
+        return known if refused is None else self.settle(replace(known.refuse(refused.reason), verdict=refused))
 
     def settle(self, decision: Decision) -> Decision:
         """Take note of a decision; answers it, or that the link calls too often."""
