@@ -246,6 +246,43 @@ async def test_a_body_in_pieces_is_read_as_one_and_what_comes_after_it_is_the_se
     assert came == []
 
 
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([GOOD.ljust(LARGEST_BODY)], 200),
+        ([GOOD.ljust(LARGEST_BODY), b""], 200),
+        ([GOOD.ljust(LARGEST_BODY), b"]"], 403),
+        ([GOOD.ljust(LARGEST_BODY), b" "], 403),
+        ([GOOD.ljust(LARGEST_BODY - 1), b" ", b"]"], 403),
+    ],
+)
+async def test_a_body_is_judged_whole_or_not_at_all(root: Path, pieces: list[bytes], status: int) -> None:
+    came = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    came[-1]["more_body"] = False
+
+    assert await status_of(came) == status
+
+
+async def test_where_the_application_reads_another_path_nothing_is_asked(root: Path) -> None:
+    assert await status_of([{"type": "http.request", "body": GOOD}], path="/admin") == 403
+
+
+async def status_of(came: list[Any], path: str = "/graphql") -> int:
+    """Answer the status for messages that come to `/graphql`, which the server reads as `path`."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return came.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(name.encode(), value.encode()) for name, value in {**KEY, **JSON}.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": b"/graphql", "headers": headers}
+    await servicelink.LinkMiddleware(AsgiApp())(scope, receive, send)
+    return int(sent[0]["status"])
+
+
 async def test_a_body_that_is_announced_as_too_large_is_not_read(root: Path) -> None:
     sent: list[Any] = []
 
