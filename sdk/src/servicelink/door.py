@@ -13,7 +13,7 @@ from urllib.parse import quote
 from servicelink.calls.limits import Pace, RateLimit
 from servicelink.counts import MAX_ROWS, Counts, Tally
 from servicelink.graphql.asked import LARGEST_BODY, TOO_LARGE, HttpRequest
-from servicelink.graphql.judge import judge
+from servicelink.graphql.judge import judge, load
 from servicelink.guard import observe_guard
 from servicelink.headers import Heads
 from servicelink.memo import Memo
@@ -72,7 +72,8 @@ class Door:
         self._protect = tuple(parse_pattern(text) for text in protect)
         self._rates = None if rate_limit is None else Rates(rate_limit)
         self._tally = Tally()
-        self.guard: Guard = observe_guard(service, os.environ)
+        # What protects no path, as gRPC's door, is asked no GraphQL.
+        self.guard: Guard = observe_guard(service, os.environ, load_graphql=load if self._protect else None)
         # Read now what is there, so that no call has to wait for it.
         self.guard.current()
         self._readings: Memo[tuple[bytes | None, str], PathReading] = Memo(self._read_path, wants=_is_short)
