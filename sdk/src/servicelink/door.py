@@ -13,7 +13,7 @@ from urllib.parse import quote
 from servicelink.calls.limits import Pace, RateLimit
 from servicelink.counts import MAX_ROWS, Counts, Tally
 from servicelink.graphql.asked import LARGEST_BODY, TOO_LARGE, HttpRequest
-from servicelink.graphql.judge import judge
+from servicelink.graphql.judge import judge, load
 from servicelink.guard import observe_guard
 from servicelink.headers import Heads
 from servicelink.memo import Memo
@@ -71,7 +71,8 @@ class Door:
         self._protect = tuple(parse_pattern(text) for text in protect)
         self._rates = None if rate_limit is None else Rates(rate_limit)
         self._tally = Tally()
-        self.guard: Guard = observe_guard(service, os.environ)
+        # What protects no path, as gRPC's door, is asked no GraphQL.
+        self.guard: Guard = observe_guard(service, os.environ, load_graphql=load if self._protect else None)
         # Read now what is there, so that no call has to wait for it.
         self.guard.current()
         self._readings: Memo[tuple[bytes | None, str], PathReading] = Memo(self._read_path, wants=_is_short)
@@ -105,14 +106,20 @@ class Door:
         return decision
 
     def judge_body(self, known: Known, request: HttpRequest) -> Decision:
-        """Decide about a GraphQL request of somebody known."""
-        return self.settle(judge(known, request))
+        """Decide about a GraphQL request of somebody known, whom `decide` let ask."""
+        decision = judge(known, request)
+        self._tally.add(decision)
+        return decision
 
     def _before_body(self, known: Known, heads: Heads) -> Decision | Known:
-        """Refuse what no body makes better, before any of it is read."""
+        """Refuse what no body makes better, before any of it is read.
+
+        Also by how often the link calls, as reading what it asks takes longer than all else, whatever comes of it.
+        """
         if any(_is_too_large(value) for name, value in heads.kept if name.lower() == b"content-length"):
             return self.settle(known.refuse(TOO_LARGE))
-        return known
+        refused = None if self._rates is None else self._rates.refuse(known.identity)
+        return known if refused is None else self.settle(replace(known.refuse(refused.reason), verdict=refused))
 
     def settle(self, decision: Decision) -> Decision:
         """Take note of a decision; answers it, or that the link calls too often."""

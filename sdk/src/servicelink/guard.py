@@ -3,7 +3,7 @@
 There is no third way on purpose: a server without anything to check calls with would be an open door.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from servicelink.errors import LinkConfigurationError
@@ -13,13 +13,15 @@ VERIFIER_DIR = "SERVICELINK_VERIFIER_DIR"
 SHARED_KEY_VARIABLE = "INTERNAL_API_KEY"
 
 
-def observe_guard(service: str | None, environ: Mapping[str, str]) -> Guard:
+def observe_guard(
+    service: str | None, environ: Mapping[str, str], *, load_graphql: Callable[[], None] | None = None
+) -> Guard:
     """Answer the guard of a service (None: of the only one there is); an empty variable counts as absent.
 
-    Raises LinkConfigurationError, naming what was looked for.
+    `load_graphql` is as of `VerifierFiles`. Raises LinkConfigurationError, naming what was looked for.
     """
     if root := environ.get(VERIFIER_DIR):
-        return VerifierFiles(_observe_folder(Path(root), service))
+        return VerifierFiles(_observe_folder(Path(root), service), load_graphql=load_graphql)
     keys = [key for part in environ.get(SHARED_KEY_VARIABLE, "").split(",") if (key := part.strip())]
     if not keys:
         raise LinkConfigurationError(

@@ -10,15 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from graphql import Lexer, Source, TokenKind
 from sdk_servers import GRAPHQL_KEY, GRAPHQL_LINK, VERIFIER, AsgiApp, write_verifier
 
 import servicelink
-from servicelink.graphql import documents
-from servicelink.graphql.asked import LARGEST_BODY, Asked, RefusedQueryError
-from servicelink.graphql.documents import MOST_TOKENS, count_tokens, parse_operations
+from servicelink.graphql.asked import LARGEST_BODY
+from servicelink.graphql.documents import MOST_TOKENS
 from servicelink.verify import Code, Refused
-from servicelink_contract.rules import GraphQLRequest, GraphQLRule, OperationType
+from servicelink_contract.rules import GraphQLRule, OperationType
 from servicelink_contract.verifier import Mode, Verifier
 
 Serve = Callable[[Any], Awaitable[str]]
@@ -130,6 +128,9 @@ GOOD = json.dumps({"query": ORDER}).encode()
         (b'{"query": "{ order }", "id": "stored"}', JSON, "/graphql"),
         (b'{"query": "{ order }", "operationName": ""}', JSON, "/graphql"),
         (b'{"query": "{ order }", "operationName": "Other"}', JSON, "/graphql"),
+        (b'{"query": "query A { order } query A { secret }", "operationName": "A"}', JSON, "/graphql"),
+        (b'[{"query": "query A { order } query A { secret }", "operationName": "A"}]', JSON, "/graphql"),
+        (b'{"query": "query A { order } { secret }", "operationName": "A"}', JSON, "/graphql"),
         (b'{"query": "{ order }", "operationName": 1}', JSON, "/graphql"),
         (b'{"query": "{ order }", "variables": []}', JSON, "/graphql"),
         (b'{"query": ["{ order }"]}', JSON, "/graphql"),
@@ -245,6 +246,43 @@ async def test_a_body_in_pieces_is_read_as_one_and_what_comes_after_it_is_the_se
     assert came == []
 
 
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([GOOD.ljust(LARGEST_BODY)], 200),
+        ([GOOD.ljust(LARGEST_BODY), b""], 200),
+        ([GOOD.ljust(LARGEST_BODY), b"]"], 403),
+        ([GOOD.ljust(LARGEST_BODY), b" "], 403),
+        ([GOOD.ljust(LARGEST_BODY - 1), b" ", b"]"], 403),
+    ],
+)
+async def test_a_body_is_judged_whole_or_not_at_all(root: Path, pieces: list[bytes], status: int) -> None:
+    came = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    came[-1]["more_body"] = False
+
+    assert await status_of(came) == status
+
+
+async def test_where_the_application_reads_another_path_nothing_is_asked(root: Path) -> None:
+    assert await status_of([{"type": "http.request", "body": GOOD}], path="/admin") == 403
+
+
+async def status_of(came: list[Any], path: str = "/graphql") -> int:
+    """Answer the status for messages that come to `/graphql`, which the server reads as `path`."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return came.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(name.encode(), value.encode()) for name, value in {**KEY, **JSON}.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": b"/graphql", "headers": headers}
+    await servicelink.LinkMiddleware(AsgiApp())(scope, receive, send)
+    return int(sent[0]["status"])
+
+
 async def test_a_body_that_is_announced_as_too_large_is_not_read(root: Path) -> None:
     sent: list[Any] = []
 
@@ -286,51 +324,6 @@ async def test_without_graphql_core_nothing_passes_and_the_log_says_why(
 
     assert answer.status_code == 403
     assert "servicelink[graphql]" in caplog.text
-
-
-def test_a_document_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_remembered", {})
-    first = parse_operations([Asked("{ order }", None)])
-    monkeypatch.setattr(documents, "parse", None)
-
-    assert parse_operations([Asked("{ order }", None)]) == first
-    assert first == (GraphQLRequest(OperationType.QUERY, "", ("order",)),)
-
-
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_remembered", {})
-    monkeypatch.setattr(documents, "MOST_REMEMBERED", 10)
-    for number in range(100):
-        parse_operations([Asked(f"{{ f{number} }}", None)])
-
-    assert len(documents._remembered) <= 10  # noqa: SLF001 - that it is bounded can be seen there only
-
-
-def test_the_tokens_of_a_batch_count_together() -> None:
-    half = "{ " + "a " * (MOST_TOKENS // 2) + "}"
-    parse_operations([Asked(half, None)])
-    with pytest.raises(RefusedQueryError, match="tokens"):
-        parse_operations([Asked(half, None), Asked(half, None)])
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "{ a }",
-        'query A($x: [Int!] = -1.5e3) @b { c(d: "e # f \\" g") ...g }',
-        '{ a(b: """c "d" \\""" e\\f""") c(d: """"""  e: "") }',
-        "# one\n{a,b #two\r}",
-        "{ a(b: 0 c: -0.5E+10 d: $e f: {g: [1 2 3]}) | & = @h }",
-        "\ufeff \t\r\n,",
-    ],
-)
-def test_tokens_are_counted_as_the_parser_has_them(query: str) -> None:
-    lexer = Lexer(Source(query))
-    number = 0
-    while lexer.advance().kind is not TokenKind.EOF:
-        number += 1
-
-    assert count_tokens(query, MOST_TOKENS) == number + query.count("#") - query.count("e # f")
 
 
 def test_a_refusal_names_no_content_of_the_request() -> None:

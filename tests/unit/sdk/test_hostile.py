@@ -209,6 +209,14 @@ ORDINARY_LARGE = {"say": "a large ordinary query", "key": "graphql", "query": "#
 EVERY_ORDINARY = (ORDINARY, ORDINARY_QUERY, ORDINARY_LARGE)
 
 
+def large_queries(nonce: int) -> tuple[dict[str, Any], ...]:
+    """Answer queries as large as may be that nobody sent before: of fields that are not listed, and one that passes."""
+    fields = " ".join(f"secret{nonce}_{place}" for place in range(1900))
+    name = f"Order{nonce:050}"
+    operations = " ".join(f"query {name}_{place} {{order}}" for place in range(380))
+    return {"key": "graphql", "query": f"{{{fields}}}"}, {"key": "graphql", "query": operations, "name": f"{name}_0"}
+
+
 async def usual(address: tuple[str, int], case: dict[str, Any]) -> float:
     """Answer how many seconds a request usually takes."""
     return statistics.median([(await tried(address, render(case, nonce)))[1] for nonce in range(25)])
@@ -266,6 +274,11 @@ async def test_each_is_refused_with_its_code_in_no_time_and_in_flat_memory(tmp_p
         for nonce in range(2):
             for case in cases:
                 await tried(address, render(case, 1000 + nonce))
+        judged = {
+            refusal_of((await tried(address, render(case, 0)))[0])
+            for nonce in range(100)
+            for case in large_queries(nonce)
+        }
         grown = process.memory_info().rss - before
         afterwards = [refusal_of((await tried(address, render(case, 0)))[0]) for case in EVERY_ORDINARY]
         alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -274,6 +287,7 @@ async def test_each_is_refused_with_its_code_in_no_time_and_in_flat_memory(tmp_p
     assert accepted == [200, 200, 200] == afterwards
     assert not wrong, str(wrong)
     assert not slow, str(slow)
+    assert judged == {"PERMISSION_DENIED", 200}
     assert alive
     # Bytes. A body that was kept, or a cache without bounds, would be more.
     assert grown < 8 * 1024 * 1024

@@ -17,6 +17,7 @@ from sdk_servers import GRAPHQL_KEY, KEY, VERIFIER, write_verifier
 import servicelink
 from servicelink import context, sync
 from servicelink.counts import Counted
+from servicelink.graphql.asked import LARGEST_BODY
 from servicelink.verify import Allowed
 from servicelink_contract.verifier import Mode
 
@@ -219,6 +220,21 @@ def test_graphql_is_judged_by_its_body_which_the_application_reads_once_more(
 
     assert call(sync.LinkMiddleware(app), "/graphql", GRAPHQL_KEY.text, **asked)[0] == status
     assert app.bodies == ([body] if status == 200 else [])
+
+
+@pytest.mark.parametrize(("more", "status"), [(b"", 200), (b" ", 403), (b"]", 403)])
+def test_a_body_is_judged_whole_or_not_at_all(root: Path, more: bytes, status: int) -> None:
+    body = QUERY.ljust(LARGEST_BODY) + more
+    for length in ({"CONTENT_LENGTH": str(len(body))}, {"wsgi.input_terminated": True}):
+        asked = {**JSON, **length, "body": body}
+
+        assert call(sync.LinkMiddleware(App()), "/graphql", GRAPHQL_KEY.text, **asked)[0] == status
+
+
+def test_where_the_application_reads_another_path_nothing_is_asked(root: Path) -> None:
+    asked = {**JSON, "RAW_URI": "/graphql", "CONTENT_LENGTH": str(len(QUERY)), "body": QUERY}
+
+    assert call(sync.LinkMiddleware(App()), "/admin", GRAPHQL_KEY.text, **asked)[0] == 403
 
 
 @pytest.mark.parametrize("body", [DENIED, QUERY + b" " * 40_000])

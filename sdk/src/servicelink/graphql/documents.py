@@ -22,8 +22,13 @@ from servicelink_contract.rules import GraphQLRequest, OperationType
 
 # Of all documents of one request together.
 MOST_TOKENS = 2000
+# How many documents, and bytes of what is kept of one: some twenty root fields, however much there is below them. More
+# at the root has hardly any, and callers could fill the memory with such.
 MOST_REMEMBERED = 1024
-# GraphQL specification, section 2.1: what is neither ignored nor part of a longer token.
+LARGEST_REMEMBERED = 2048
+_BYTES_OF_TEXT = 64
+# GraphQL specification, section 2.1: what is neither ignored nor part of a longer token. What is no GraphQL may count
+# for more than the parser reads of it, never for less: by this count a document is let through to the parser.
 _TOKEN = re.compile(
     r"""
     \#[^\n\r]*
@@ -31,7 +36,7 @@ _TOKEN = re.compile(
     | \.\.\.
     | \"\"\"(?:[^"\\]|\\\"\"\"|\\|"(?!""))*(?:\"\"\")?
     | "(?:[^"\\\n\r]|\\.)*"?
-    | -?[0-9][0-9.eE+-]*
+    | -?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?
     | [^\s,\ufeff])
     """,
     re.VERBOSE,
@@ -41,17 +46,20 @@ _TYPES = {
     "mutation": OperationType.MUTATION,
     "subscription": OperationType.SUBSCRIPTION,
 }
-_remembered: dict[bytes, tuple[GraphQLRequest, ...] | str] = {}
+_remembered: dict[bytes, tuple[GraphQLRequest, ...]] = {}
 
 
 def parse_operations(asked: Sequence[Asked]) -> tuple[GraphQLRequest, ...]:
     """Answer the operations that are asked for, one for each member of a batch; raises RefusedQueryError."""
-    room = MOST_TOKENS
+    room, numbers = MOST_TOKENS, list[int]()
     for one in asked:
-        room -= count_tokens(one.query, room)
+        numbers.append(count_tokens(one.query, room))
+        room -= numbers[-1]
         if room < 0:
             raise RefusedQueryError(f"it has more than {MOST_TOKENS} tokens")
-    return tuple(_choose(_remember(one.query), one.operation_name) for one in asked)
+    return tuple(
+        _choose(_remember(one.query, number), one.operation_name) for one, number in zip(asked, numbers, strict=True)
+    )
 
 
 def count_tokens(query: str, most: int) -> int:
@@ -74,26 +82,27 @@ def _choose(operations: tuple[GraphQLRequest, ...], name: str | None) -> GraphQL
     return operations[0]
 
 
-def _remember(query: str) -> tuple[GraphQLRequest, ...]:
+def _remember(query: str, tokens: int) -> tuple[GraphQLRequest, ...]:
     """Answer the operations of a document as parsed before, if it was; by its hash, since texts are long."""
     digest = sha256(query.encode("utf-8", "surrogatepass")).digest()
     found = _remembered.get(digest)
     if found is None:
-        try:
-            found = _parse(query)
-        except RefusedQueryError as error:
-            found = str(error)
-        if len(_remembered) >= MOST_REMEMBERED:
-            _remembered.clear()
-        _remembered[digest] = found
-    if isinstance(found, str):
-        raise RefusedQueryError(found)
+        found = _parse(query, tokens)
+        if _weigh(found) <= LARGEST_REMEMBERED:
+            if len(_remembered) >= MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[digest] = found
     return found
 
 
-def _parse(query: str) -> tuple[GraphQLRequest, ...]:
+def _weigh(operations: tuple[GraphQLRequest, ...]) -> int:
+    """Answer about how many bytes operations take: each name is a text of its own."""
+    return sum(len(text) + _BYTES_OF_TEXT for one in operations for text in (one.name, *one.fields))
+
+
+def _parse(query: str, tokens: int) -> tuple[GraphQLRequest, ...]:
     try:
-        document = parse(query, no_location=True, max_lexical_tokens=MOST_TOKENS, max_comments=MOST_TOKENS)
+        document = parse(query, no_location=True, max_lexical_tokens=tokens, max_comments=tokens)
     # RecursionError: also where the library has no room left to say so.
     except (GraphQLError, RecursionError) as error:
         raise RefusedQueryError("its query is no GraphQL, or nested too deep") from error

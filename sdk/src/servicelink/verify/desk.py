@@ -55,6 +55,12 @@ class KnownLink:
         self.key = key
         self.wants_body = any(entry.protocol is Protocol.GRAPHQL for entry in entries)
 
+    @property
+    def identity(self) -> Allowed:
+        """Who it is, which does not say what it may do; of two entries the first."""
+        entry = self.entries[0]
+        return Allowed(entry.link, entry.uid, self.kid)
+
     def decide(self, method: str, path: str) -> Decision:
         """Decide about a REST call; remembered by method and path."""
         return self._desk.decisions[self, method, path]

@@ -20,10 +20,11 @@ class _SharedDesk:
     graphql_path = "/graphql"
     trust = ""
     wants_body = False
+    identity = Allowed(SHARED_KEY, "", "")
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         self._keys = keys
-        self._allowed = Decision(Allowed(SHARED_KEY, "", ""), enforced=True, header=self.header)
+        self._allowed = Decision(self.identity, enforced=True, header=self.header)
         self.names = HeaderNames(self.header)
 
     def authenticate(self, heads: Heads, peer: Peer | None, now: Now) -> "_SharedDesk | Decision":  # noqa: ARG002 - a desk's

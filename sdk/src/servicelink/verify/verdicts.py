@@ -116,6 +116,10 @@ class Known(Interface):
     def wants_body(self) -> bool:
         """Whether some of its calls are judged by what they ask for, by `decide_graphql`."""
 
+    @property
+    def identity(self) -> Allowed:
+        """Who it is, which does not say what it may do."""
+
     def decide(self, method: str, path: str) -> Decision:
         """Decide about a REST call; the path is not decoded."""
 
