@@ -51,7 +51,8 @@ _remembered: dict[bytes, tuple[GraphQLRequest, ...]] = {}
 
 def parse_operations(asked: Sequence[Asked]) -> tuple[GraphQLRequest, ...]:
     """Answer the operations that are asked for, one for each member of a batch; raises RefusedQueryError."""
-    room, numbers = MOST_TOKENS, list[int]()
+    room = MOST_TOKENS
+    numbers: list[int] = []
     for one in asked:
         numbers.append(count_tokens(one.query, room))
         room -= numbers[-1]
