@@ -5,14 +5,13 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
+import httpcore
 import httpx
 import pytest
-from sdk_faults import (
-    World,
-    fine,
-)
-from sdk_worlds import WORLDS, Peer, Request, staged
+from sdk_faults import World, fine
+from sdk_worlds import WORLDS, Peer, Request, in_thread, staged
 
 import servicelink
 from servicelink import sync
@@ -103,6 +102,38 @@ async def test_no_more_connections_are_opened_than_the_limits_say(world: World) 
 
     assert stage.connections <= 2
     assert len(stage.requests) == 20
+
+
+async def test_a_connection_that_a_thread_was_given_is_nobody_elses_before_it_begins_to_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begins, goes_on = threading.Event(), threading.Event()
+    send = httpcore.HTTPConnection.handle_request
+
+    def slowly(connection: Any, request: Any) -> Any:
+        begins.set()
+        assert goes_on.wait(20)
+        return send(connection, request)
+
+    async with staged(fine) as stage:
+        api = sync.ServiceClient(service_name="api", base_url=stage.address, limits=httpx.Limits(max_connections=2))
+        await in_thread(api.get, "/")
+        (shared,) = api._wire._pools.values()  # noqa: SLF001 - a client does not show its pool
+        [connection] = shared.pool.connections
+        free = connection.is_idle(), connection.is_available()
+        monkeypatch.setattr(httpcore.HTTPConnection, "handle_request", slowly)
+        calling = asyncio.create_task(in_thread(api.get, "/"))
+        await asyncio.to_thread(begins.wait, 20)
+        other = asyncio.create_task(in_thread(api.get, "/"))
+        while len(shared.pool.connections) < 2:
+            await asyncio.sleep(0.001)
+        given = connection.is_idle(), connection.is_available(), connection.has_expired()
+        goes_on.set()
+        answers = await asyncio.gather(calling, other)
+        await in_thread(api.close)
+
+    assert (free, given) == ((True, True), (False, False, False))
+    assert [answer.status_code for answer in answers] == [200, 200]
 
 
 async def test_waiting_for_a_connection_of_ones_own_speaks_against_no_server(world: World) -> None:
