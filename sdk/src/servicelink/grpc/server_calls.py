@@ -1,13 +1,15 @@
 """Calls that are let through: the handlers of an application, told who calls and shown no credential.
 
-grpcio runs handlers in four ways, and tells them apart by what kind of function they are: coroutines, asynchronous
-generators, and functions and generators in threads, which do not inherit the context. Each has its twin here.
+grpcio runs handlers in five ways, and tells them apart by what kind of function they are: coroutines, asynchronous
+generators, and functions and generators in threads, which do not inherit the context; and, in servers of threads,
+functions that keep none while they wait. Each has its twin here.
 """
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -22,7 +24,7 @@ from servicelink.verify import Refused
 
 # In quotes: it is generic for checkers only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Behaviour = Callable[[Any, Any], Any]
+Behaviour = Callable[..., Any]
 _END = object()
 # Seconds. A server of threads says that a call without a deadline has until the end of time.
 _FOREVER = 1e9
@@ -30,7 +32,8 @@ _FOREVER = 1e9
 _ABSENT = grpc.StatusCode.UNIMPLEMENTED, "Method not found!"
 _MALFORMED = grpc.StatusCode.INTERNAL, "Exception deserializing request!"
 # By whether requests and answers are streams.
-_KINDS = {
+_Shape = tuple[bool, bool]
+_KINDS: dict[_Shape, str] = {
     (False, False): "unary_unary",
     (False, True): "unary_stream",
     (True, False): "stream_unary",
@@ -129,6 +132,16 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
                 entered.run(answers.close)
             context.end_deadline(came)
 
+    def stream_by_callback(self, request: Any, rpc: Any, send: Callable[[Any], None]) -> None:
+        """Serve by a function that hands on its answers when there are some, from any thread, and None at the end."""
+        if not self._arrival.is_decided:
+            request = self._admit_in_thread(request, rpc)
+        entered, came = self._enter(rpc)
+        end = partial(context.end_deadline, came)
+        if not rpc.add_callback(end):
+            end()
+        entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown), send)
+
     def _enter(self, rpc: Any) -> tuple[Context, Incoming]:
         """Answer the context in which the call is known, and what is known of it."""
         entered = copy_context()
@@ -187,6 +200,9 @@ _CLASSES = {
     for kind in _KINDS.values()
     for name in ("answer", "stream", "answer_in_thread", "stream_in_thread")
 }
+_MAKERS: dict[_Shape, Callable[..., Handler]] = {
+    shape: getattr(grpc, f"{kind}_rpc_method_handler") for shape, kind in _KINDS.items()
+}
 # To ask what a function is takes longer than all the rest.
 _classes: Memo[tuple[Behaviour, str], type[Serving]] = Memo(lambda asked: _serving_class(*asked), wants=lambda _: True)
 
@@ -196,6 +212,21 @@ def serving_handler(arrival: Arrival, handler: Handler) -> Handler:
     kind = _KINDS[handler.request_streaming, handler.response_streaming]
     behaviour: Behaviour = getattr(handler, kind)
     return _classes[behaviour, kind](arrival, behaviour, handler)
+
+
+def serving_handler_in_thread(arrival: Arrival, handler: Handler) -> Handler:
+    """As `serving_handler`, for a server of threads, whose handlers may ask how and in which threads they are run."""
+    shape = handler.request_streaming, handler.response_streaming
+    behaviour: Behaviour = getattr(handler, _KINDS[shape])
+    serving = _classes[behaviour, _KINDS[shape]](arrival, behaviour, handler)
+    # Without this, who only waits for news, as those who watch its health, would keep a thread for it.
+    keeps_none = handler.response_streaming and getattr(behaviour, "experimental_non_blocking", False)
+    pool = getattr(behaviour, "experimental_thread_pool", None)
+    if pool is None and not keeps_none:
+        return serving
+    serve: Any = partial(serving.stream_by_callback if keeps_none else getattr(serving, _KINDS[shape]))
+    serve.experimental_non_blocking, serve.experimental_thread_pool = keeps_none, pool
+    return _MAKERS[shape](serve, serving.request_deserializer, serving.response_serializer)
 
 
 def refusing_handler(refused: Refused) -> Handler:

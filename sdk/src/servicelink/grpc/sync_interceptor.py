@@ -7,7 +7,12 @@ import grpc
 
 from servicelink.calls.limits import RateLimit
 from servicelink.counts import Counts
-from servicelink.grpc.server_calls import Handler, absent_handler_in_thread, refusing_handler_in_thread, serving_handler
+from servicelink.grpc.server_calls import (
+    Handler,
+    absent_handler_in_thread,
+    refusing_handler_in_thread,
+    serving_handler_in_thread,
+)
 from servicelink.grpc.server_door import HEALTH, GrpcDoor
 
 
@@ -37,5 +42,5 @@ class LinkInterceptor(grpc.ServerInterceptor):
             return refusing_handler_in_thread(arrival.refused)
         handler = continuation(type(handler_call_details)(path, arrival.shown))
         if handler is not None:
-            return serving_handler(arrival, handler)
+            return serving_handler_in_thread(arrival, handler)
         return None if arrival.is_decided else absent_handler_in_thread(arrival)

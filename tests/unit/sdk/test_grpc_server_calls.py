@@ -1,0 +1,113 @@
+"""Handlers behind our interceptor are run as grpcio alone would run them, whatever kind of function they are."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_guarded import AUTH, Client
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_servers import KINDS, serving, write_grpc_verifier
+from sdk_worlds import in_thread
+
+import servicelink
+from servicelink import context, sync
+from servicelink.grpc.server_door import HEALTH
+
+SHARED = ("x-service-auth", "one")
+METHOD = "/a.B/C"
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a shared key, and no verifier."""
+    monkeypatch.setenv("INTERNAL_API_KEY", "one")
+    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
+
+
+@pytest.fixture
+def verifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a verifier, and no shared key."""
+    monkeypatch.delenv("INTERNAL_API_KEY")
+    monkeypatch.setenv("SERVICELINK_VERIFIER_DIR", str(tmp_path))
+    write_grpc_verifier(tmp_path)
+    return tmp_path
+
+
+def adding(handler: Any) -> Callable[[Any, Any], None]:
+    """Answer what adds one method to a server."""
+    handlers = {"C": handler}
+    return lambda _, server: server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", handlers),))
+
+
+@contextmanager
+def threads_serving(handler: Any, **options: Any) -> Iterator[grpc.Channel]:
+    """Serve one method by a server of threads; answers a client's channel."""
+    with (
+        sync.grpc_server({adding(handler): None}, host="127.0.0.1", port=0, **options) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        yield channel
+
+
+def test_a_function_that_hands_on_its_answers_later_keeps_no_thread_and_its_deadline_to_the_end() -> None:
+    reached: list[Any] = []
+
+    def tell(request: bytes, rpc: Any, send: Callable[[bytes | None], None]) -> None:
+        """Leave the rest to the test."""
+        reached.append((servicelink.current_link(), context.incoming.get(), send))
+        send(request)
+
+    behaviour: Any = tell
+    behaviour.experimental_non_blocking = True
+    with threads_serving(grpc.unary_stream_rpc_method_handler(tell), threads=1) as channel:
+        method: Any = channel.unary_stream(METHOD)
+        calls = [method(b"a", metadata=(SHARED,), timeout=10) for _ in range(3)]
+        firsts = [next(call) for call in calls]
+        limited = [came.deadline for _, came, _ in reached]
+        for _, _, send in reached:
+            send(b"b")
+            send(None)
+        rests = [list(call) for call in calls]
+
+    assert (firsts, rests) == ([b"a"] * 3, [[b"b"]] * 3)
+    assert [link and link.link for link, _, _ in reached] == ["shared key"] * 3
+    assert all(deadline < float("inf") for deadline in limited)
+    assert [came.deadline for _, came, _ in reached] == [float("inf")] * 3
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+def test_a_function_runs_in_the_threads_that_it_asks_for(kind: str) -> None:
+    def name(request: Any, rpc: Any) -> Any:
+        """Answer which thread this is."""
+        found = threading.current_thread().name.encode()
+        return iter([found]) if kind.endswith("_stream") else found
+
+    behaviour: Any = name
+    with ThreadPoolExecutor(1, "own") as behaviour.experimental_thread_pool:
+        handler = getattr(grpc, f"{kind}_rpc_method_handler")(name)
+        with threads_serving(handler) as channel:
+            asked: Any = iter([b"a"]) if kind.startswith("stream_") else b"a"
+            answer = getattr(channel, kind)(METHOD)(asked, metadata=(SHARED,), timeout=10)
+            answers = list(answer) if kind.endswith("_stream") else [answer]
+
+    assert [text.decode().partition("_")[0] for text in answers] == ["own"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_watches_health_keeps_no_thread_from_others(kind: str, verifier: Path) -> None:
+    threads = {"threads": 2} if kind == "threads" else {}
+    async with serving(kind, exempt=(HEALTH,), **threads) as served:
+        with grpc.insecure_channel(served.address) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            watches = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=10) for _ in range(4)]
+            seen = [(await in_thread(next, watch)).status for watch in watches]
+
+            assert seen == [health_pb2.HealthCheckResponse.SERVING] * 4
+            assert await Client(channel).call("GetUser", AUTH) == "7"
+            for watch in watches:
+                watch.cancel()
