@@ -71,9 +71,6 @@ async def test_health_is_for_everybody_and_reflection_for_whoever_may(
     for name in ("", FULL_NAME):
         answer = await in_thread(stub.Check, health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    stream = stub.Watch(health_pb2.HealthCheckRequest())
-    assert (await in_thread(next, stream)).status == health_pb2.HealthCheckResponse.SERVING
-    stream.cancel()
     with grpc.insecure_channel(served.address) as plain, pytest.raises(grpc.RpcError):
         await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
     open_ = await start(exempt=(HEALTH, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"))
@@ -81,6 +78,18 @@ async def test_health_is_for_everybody_and_reflection_for_whoever_may(
         found = await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
 
     assert FULL_NAME in found
+
+
+async def test_strangers_watch_no_server_of_threads_since_one_could_hold_up_all_who_ask(
+    start: Start, client_of: ClientOf, kind: str
+) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(client_of(await start()).channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    if kind == "threads":
+        assert await in_thread(watch.code) is grpc.StatusCode.UNAUTHENTICATED
+    else:
+        assert (await in_thread(next, watch)).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
 
 
 async def test_without_anything_to_check_calls_with_a_server_does_not_start(

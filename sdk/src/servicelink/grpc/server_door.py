@@ -24,6 +24,9 @@ from servicelink_contract.paths import MalformedPatternError
 
 _LONGEST = 256
 HEALTH = "grpc.health.v1.Health/*"
+# In servers of threads a client that watches and reads nothing would hold up all who ask: grpcio's service keeps its
+# lock while it sends.
+HEALTH_CHECK = "grpc.health.v1.Health/Check"
 _STATUS = {
     Code.INVALID_SERVICE_AUTH: StatusCode.UNAUTHENTICATED,
     Code.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from servicelink.counts import Counts
-from servicelink.grpc.server_door import HEALTH
+from servicelink.grpc.server_door import HEALTH_CHECK
 from servicelink.grpc.server_parts import (
     GRACE,
     GrpcServerOptions,
@@ -109,7 +109,7 @@ def grpc_server(servicers: Servicers, *, threads: int = THREADS, **options: Unpa
         server.serve()
     """
     interceptor = LinkInterceptor(
-        options.get("service"), options.get("exempt", (HEALTH,)), rate_limit=options.get("rate_limit")
+        options.get("service"), options.get("exempt", (HEALTH_CHECK,)), rate_limit=options.get("rate_limit")
     )
     server = grpc.server(
         ThreadPoolExecutor(threads, "servicelink-grpc"),
