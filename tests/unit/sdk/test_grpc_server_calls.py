@@ -4,19 +4,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from grpc_guarded import AUTH, Client
+from grpc_guarded import AUTH, UNAUTHENTICATED, Client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_servers import KINDS, serving, write_grpc_verifier
+from grpc_servers import KINDS, VERIFIER, serving, write_grpc_verifier
 from sdk_worlds import in_thread
+from users_service import FULL_NAME
 
 import servicelink
 from servicelink import context, sync
+from servicelink.authority import Authority
 from servicelink.grpc.server_door import HEALTH
+from servicelink_contract.verifier import Mode
 
 SHARED = ("x-service-auth", "one")
 METHOD = "/a.B/C"
@@ -111,3 +115,60 @@ async def test_who_watches_health_keeps_no_thread_from_others(kind: str, verifie
             assert await Client(channel).call("GetUser", AUTH) == "7"
             for watch in watches:
                 watch.cancel()
+
+
+def send_in_parts(channel: grpc.Channel, method: str, messages: Any, *metadata: tuple[str, str]) -> Any:
+    """Call a method that takes one message, and send it others; answers the call under way."""
+    anyhow: Any = channel.stream_stream(f"/{FULL_NAME}/{method}")
+    return anyhow(messages, metadata=metadata, timeout=10)
+
+
+@pytest.fixture
+def silence() -> Iterator[Callable[[], Iterator[bytes]]]:
+    """`silence()` answers messages that never come."""
+    ended = threading.Event()
+
+    def wait() -> Iterator[bytes]:
+        ended.wait()
+        yield from ()
+
+    yield wait
+    ended.set()
+
+
+@pytest.mark.parametrize("method", ["GetUser", "ListUsers"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_strangers_who_send_nothing_are_refused_and_keep_no_thread(
+    kind: str, method: str, verifier: Path, silence: Callable[[], Iterator[bytes]]
+) -> None:
+    write_grpc_verifier(verifier, replace(VERIFIER, trust=Authority("one").trust))
+    threads = {"threads": 2} if kind == "threads" else {}
+    async with serving(kind, **threads) as served:
+        with grpc.insecure_channel(served.address) as channel:
+            calls = [send_in_parts(channel, method, silence()) for _ in range(4)]
+            refused = [(await in_thread(call.code), dict(call.trailing_metadata())) for call in calls]
+
+            assert [(code, trailing["x-servicelink-code"]) for code, trailing in refused] == [UNAUTHENTICATED] * 4
+            assert await Client(channel).call("GetUser", AUTH) == "7"
+
+
+@pytest.mark.parametrize("method", ["GetUser", "ListUsers"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_is_let_in_late_sends_one_message_as_anybody_else(kind: str, method: str, verifier: Path) -> None:
+    # In audit everybody is let in, and with roots not before the certificate was looked for.
+    audit = replace(VERIFIER, mode=Mode.AUDIT, trust=Authority("one").trust)
+    write_grpc_verifier(verifier, audit)
+    async with serving(kind) as served:
+        with grpc.insecure_channel(served.address) as channel:
+            none = send_in_parts(channel, method, iter(()))
+            several = send_in_parts(channel, method, iter([b"", b"", b""]))
+            told = await in_thread(none.code), none.details()
+            answers = await in_thread(list, several)
+
+            assert told == (
+                grpc.StatusCode.UNIMPLEMENTED,
+                f'"/{FULL_NAME}/{method}" requires exactly one request message.',
+            )
+            assert (len(answers), several.code()) == (1 if method == "GetUser" else 0, grpc.StatusCode.OK)
+            assert [one.method for one in served.users.reached] == [method]
+            assert await Client(channel).call(method) == ("7" if method == "GetUser" else ["0", "1"])

@@ -66,8 +66,8 @@ grpc.aio.ServicerContext.register(ShownContext)
 class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for checkers only
     """One call on its way to its handler, whose place it takes; each method stands in for a kind of function.
 
-    What is not decided yet comes as bytes: no message of a stranger's is read. What runs on after the answer calls in
-    its own time.
+    What is not decided yet is served as a stream of bytes, of which the first is taken after the decision: no message
+    of a stranger's is read, and none is waited for. What runs on after the answer calls in its own time.
     """
 
     __slots__ = ("_arrival", "_behaviour", "_deserialize", "request_deserializer", "response_serializer")
@@ -77,7 +77,7 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
         self._behaviour = behaviour
         # Streams are read by the handler, and with that after the decision.
         is_late = not arrival.is_decided and not handler.request_streaming
-        self._deserialize = handler.request_deserializer if is_late else None
+        self._deserialize = handler.request_deserializer or _as_it_is if is_late else None
         self.request_deserializer = None if is_late else handler.request_deserializer
         self.response_serializer = handler.response_serializer
 
@@ -155,7 +155,12 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
         refused = self._arrival.judge_peer(rpc.auth_context())
         if refused is not None:
             await rpc.abort(*render_rpc_refusal(refused))
-        return request if self._deserialize is None else self._deserialize(request)
+        if self._deserialize is None:
+            return request
+        message = await rpc.read()
+        if message is grpc.aio.EOF:
+            await rpc.abort(*self._no_message())
+        return self._deserialize(message)
 
     def _admit_in_thread(self, request: Any, rpc: Any) -> Any:
         """As `_admit`."""
@@ -164,10 +169,21 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
             abort(rpc, refused)
         if self._deserialize is None:
             return request
+        message: Any = next(request, None)
+        if message is None:
+            rpc.abort(*self._no_message())
         try:
-            return self._deserialize(request)
+            return self._deserialize(message)
         except Exception:  # noqa: BLE001 - whatever an application's own codec raises
             rpc.abort(*_MALFORMED)
+
+    def _no_message(self) -> tuple[grpc.StatusCode, str]:
+        # In the words of grpcio.
+        return grpc.StatusCode.UNIMPLEMENTED, f'"{self._arrival.path}" requires exactly one request message.'
+
+
+def _as_it_is(message: bytes) -> bytes:
+    return message
 
 
 def abort(rpc: Any, refused: Refused) -> NoReturn:
@@ -178,9 +194,12 @@ def abort(rpc: Any, refused: Refused) -> NoReturn:
     raise AssertionError("abort() raises")
 
 
-def _serving_class(behaviour: Behaviour, kind: str) -> type[Serving]:
+def _serving_class(behaviour: Behaviour, kind: str, *, is_decided: bool) -> type[Serving]:
     """Answer what stands in for a handler of a kind, which is such a function."""
     is_streamed = kind.endswith("_stream")
+    if not is_decided:
+        # grpcio waits for a message before it runs what takes one, and a stranger may send none.
+        kind = _AS_STREAMS[kind]
     if inspect.iscoroutinefunction(behaviour):
         return _CLASSES[kind, "answer"]
     if inspect.isasyncgenfunction(behaviour):
@@ -195,6 +214,7 @@ def _make_class(kind: str, name: str) -> type[Serving]:
     return type("Serving", (Serving,), {"__slots__": (), **names})
 
 
+_AS_STREAMS = {kind: "stream_" + kind.partition("_")[2] for kind in _KINDS.values()}
 _CLASSES = {
     (kind, name): _make_class(kind, name)
     for kind in _KINDS.values()
@@ -204,29 +224,32 @@ _MAKERS: dict[_Shape, Callable[..., Handler]] = {
     shape: getattr(grpc, f"{kind}_rpc_method_handler") for shape, kind in _KINDS.items()
 }
 # To ask what a function is takes longer than all the rest.
-_classes: Memo[tuple[Behaviour, str], type[Serving]] = Memo(lambda asked: _serving_class(*asked), wants=lambda _: True)
+_classes: Memo[tuple[Behaviour, str, bool], type[Serving]] = Memo(
+    lambda asked: _serving_class(*asked[:2], is_decided=asked[2]), wants=lambda _: True
+)
 
 
 def serving_handler(arrival: Arrival, handler: Handler) -> Handler:
     """Answer what serves this call by a handler of the application."""
     kind = _KINDS[handler.request_streaming, handler.response_streaming]
     behaviour: Behaviour = getattr(handler, kind)
-    return _classes[behaviour, kind](arrival, behaviour, handler)
+    return _classes[behaviour, kind, arrival.is_decided](arrival, behaviour, handler)
 
 
 def serving_handler_in_thread(arrival: Arrival, handler: Handler) -> Handler:
     """As `serving_handler`, for a server of threads, whose handlers may ask how and in which threads they are run."""
     shape = handler.request_streaming, handler.response_streaming
     behaviour: Behaviour = getattr(handler, _KINDS[shape])
-    serving = _classes[behaviour, _KINDS[shape]](arrival, behaviour, handler)
+    serving = _classes[behaviour, _KINDS[shape], arrival.is_decided](arrival, behaviour, handler)
     # Without this, who only waits for news, as those who watch its health, would keep a thread for it.
     keeps_none = handler.response_streaming and getattr(behaviour, "experimental_non_blocking", False)
     pool = getattr(behaviour, "experimental_thread_pool", None)
     if pool is None and not keeps_none:
         return serving
-    serve: Any = partial(serving.stream_by_callback if keeps_none else getattr(serving, _KINDS[shape]))
+    taken = serving.request_streaming, serving.response_streaming
+    serve: Any = partial(serving.stream_by_callback if keeps_none else getattr(serving, _KINDS[taken]))
     serve.experimental_non_blocking, serve.experimental_thread_pool = keeps_none, pool
-    return _MAKERS[shape](serve, serving.request_deserializer, serving.response_serializer)
+    return _MAKERS[taken](serve, serving.request_deserializer, serving.response_serializer)
 
 
 def refusing_handler(refused: Refused) -> Handler:

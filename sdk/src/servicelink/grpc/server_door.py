@@ -1,7 +1,7 @@
 """What stands before a gRPC server: which calls are checked, who decides, and what is told to those refused.
 
 A key is in the metadata, so such a call is decided before its messages are read. A certificate is known only where a
-call is served; one that came with neither is refused at once, unless the verifier trusts any certificates.
+call is served: one that came with neither is refused at once, or there, before any message of it is waited for.
 """
 
 import math
