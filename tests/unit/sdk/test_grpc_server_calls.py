@@ -1,7 +1,12 @@
 """Handlers behind our interceptor are run as grpcio alone would run them, whatever kind of function they are."""
 
+import asyncio
+import functools
+import gc
+import inspect
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 from grpc_guarded import AUTH, UNAUTHENTICATED, Client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -172,3 +178,93 @@ async def test_who_is_let_in_late_sends_one_message_as_anybody_else(kind: str, m
             assert (len(answers), several.code()) == (1 if method == "GetUser" else 0, grpc.StatusCode.OK)
             assert [one.method for one in served.users.reached] == [method]
             assert await Client(channel).call(method) == ("7" if method == "GetUser" else ["0", "1"])
+
+
+class AioWrapping(grpc.aio.ServerInterceptor):
+    """An application's own interceptor, which wraps what serves a call anew for each."""
+
+    def __init__(self) -> None:
+        self.made: list[weakref.ref[Any]] = []
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Wrap a handler of one message and one answer."""
+        handler = await continuation(handler_call_details)
+
+        async def serve(request: Any, rpc: Any) -> Any:
+            return await handler.unary_unary(request, rpc)
+
+        self.made.append(weakref.ref(serve))
+        return grpc.unary_unary_rpc_method_handler(serve, handler.request_deserializer, handler.response_serializer)
+
+
+class ThreadWrapping(grpc.ServerInterceptor):
+    """As `AioWrapping`."""
+
+    def __init__(self) -> None:
+        self.made: list[weakref.ref[Any]] = []
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Wrap a handler of one message and one answer."""
+        handler = continuation(handler_call_details)
+
+        def serve(request: Any, rpc: Any) -> Any:
+            return handler.unary_unary(request, rpc)
+
+        self.made.append(weakref.ref(serve))
+        return grpc.unary_unary_rpc_method_handler(serve, handler.request_deserializer, handler.response_serializer)
+
+
+@pytest.mark.parametrize("kind", ["aio", "threads"])
+async def test_what_interceptors_make_for_one_call_ends_with_it(kind: str, verifier: Path) -> None:
+    wrapping = AioWrapping() if kind == "aio" else ThreadWrapping()
+    async with serving(kind, interceptors=[wrapping]) as served:
+        with grpc.insecure_channel(served.address) as channel:
+            client = Client(channel)
+            for _ in range(5):
+                assert await client.call("GetUser", AUTH) == "7"
+        async with asyncio.timeout(10):
+            while any(made() is not None for made in wrapping.made):
+                gc.collect()
+                await asyncio.sleep(0)
+
+    assert len(wrapping.made) == 5
+
+
+class Methods:
+    """Functions of other kinds than plain ones."""
+
+    async def answer(self, request: bytes, rpc: Any) -> bytes:
+        """Answer the message."""
+        return request
+
+    async def stream(self, request: bytes, rpc: Any) -> AsyncIterator[bytes]:
+        """Answer the message, once."""
+        yield request
+
+    def __call__(self, request: bytes, rpc: Any) -> bytes:
+        """Answer the message."""
+        return request
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Methods().answer,
+        functools.partial(Methods.answer, Methods()),
+        functools.partial(Methods().answer),
+        Methods().stream,
+        functools.partial(Methods.stream, Methods()),
+        Methods(),
+        functools.partial(Methods()),
+    ],
+)
+async def test_functions_of_all_kinds_serve_on_grpc_aio(behaviour: Any) -> None:
+    is_streamed = inspect.isasyncgenfunction(behaviour)
+    name = "unary_stream" if is_streamed else "unary_unary"
+    handler = getattr(grpc, f"{name}_rpc_method_handler")(behaviour)
+    async with await servicelink.grpc_server({adding(handler): None}, host="127.0.0.1", port=0) as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            call = functools.partial(getattr(channel, name)(METHOD), b"a", metadata=(SHARED,), timeout=10)
+            answer = await in_thread(lambda: list(call()) if is_streamed else [call()])
+
+    assert answer == [b"a"]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from contextvars import Context, copy_context
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -19,7 +20,6 @@ from servicelink import context
 from servicelink.context import Incoming
 from servicelink.grpc.metadata import MetadataPair
 from servicelink.grpc.server_door import Arrival, render_rpc_refusal
-from servicelink.memo import Memo
 from servicelink.verify import Refused
 
 # In quotes: it is generic for checkers only.
@@ -194,17 +194,28 @@ def abort(rpc: Any, refused: Refused) -> NoReturn:
     raise AssertionError("abort() raises")
 
 
-def _serving_class(behaviour: Behaviour, kind: str, *, is_decided: bool) -> type[Serving]:
-    """Answer what stands in for a handler of a kind, which is such a function."""
-    is_streamed = kind.endswith("_stream")
-    if not is_decided:
-        # grpcio waits for a message before it runs what takes one, and a stranger may send none.
-        kind = _AS_STREAMS[kind]
+def _class_for(arrival: Arrival, kind: str, name: str) -> type[Serving]:
+    """Answer what stands in for a handler of that kind, by the method of that name."""
+    # grpcio waits for a message before it runs what takes one, and a stranger may send none.
+    return _CLASSES[kind if arrival.is_decided else _AS_STREAMS[kind], name]
+
+
+def _name_for(behaviour: Behaviour) -> str | None:
+    """Answer which method stands in for such a function, as grpcio tells them apart; None for those of threads.
+
+    Nothing is kept of functions, since interceptors make new ones for each call, which hold what is its alone.
+    """
+    function = behaviour.__func__ if type(behaviour) is MethodType else behaviour
+    if type(function) is FunctionType:
+        # To have it told takes longer than all the rest.
+        flags = function.__code__.co_flags
+        if flags & inspect.CO_COROUTINE:
+            return "answer"
+        if flags & inspect.CO_ASYNC_GENERATOR:
+            return "stream"
     if inspect.iscoroutinefunction(behaviour):
-        return _CLASSES[kind, "answer"]
-    if inspect.isasyncgenfunction(behaviour):
-        return _CLASSES[kind, "stream"]
-    return _CLASSES[kind, "stream_in_thread" if is_streamed else "answer_in_thread"]
+        return "answer"
+    return "stream" if inspect.isasyncgenfunction(behaviour) else None
 
 
 def _make_class(kind: str, name: str) -> type[Serving]:
@@ -215,6 +226,7 @@ def _make_class(kind: str, name: str) -> type[Serving]:
 
 
 _AS_STREAMS = {kind: "stream_" + kind.partition("_")[2] for kind in _KINDS.values()}
+_IN_THREAD = {kind: f"{'stream' if kind.endswith('_stream') else 'answer'}_in_thread" for kind in _KINDS.values()}
 _CLASSES = {
     (kind, name): _make_class(kind, name)
     for kind in _KINDS.values()
@@ -223,24 +235,20 @@ _CLASSES = {
 _MAKERS: dict[_Shape, Callable[..., Handler]] = {
     shape: getattr(grpc, f"{kind}_rpc_method_handler") for shape, kind in _KINDS.items()
 }
-# To ask what a function is takes longer than all the rest.
-_classes: Memo[tuple[Behaviour, str, bool], type[Serving]] = Memo(
-    lambda asked: _serving_class(*asked[:2], is_decided=asked[2]), wants=lambda _: True
-)
 
 
 def serving_handler(arrival: Arrival, handler: Handler) -> Handler:
     """Answer what serves this call by a handler of the application."""
     kind = _KINDS[handler.request_streaming, handler.response_streaming]
     behaviour: Behaviour = getattr(handler, kind)
-    return _classes[behaviour, kind, arrival.is_decided](arrival, behaviour, handler)
+    return _class_for(arrival, kind, _name_for(behaviour) or _IN_THREAD[kind])(arrival, behaviour, handler)
 
 
 def serving_handler_in_thread(arrival: Arrival, handler: Handler) -> Handler:
     """As `serving_handler`, for a server of threads, whose handlers may ask how and in which threads they are run."""
-    shape = handler.request_streaming, handler.response_streaming
-    behaviour: Behaviour = getattr(handler, _KINDS[shape])
-    serving = _classes[behaviour, _KINDS[shape], arrival.is_decided](arrival, behaviour, handler)
+    kind = _KINDS[handler.request_streaming, handler.response_streaming]
+    behaviour: Behaviour = getattr(handler, kind)
+    serving = _class_for(arrival, kind, _IN_THREAD[kind])(arrival, behaviour, handler)
     # Without this, who only waits for news, as those who watch its health, would keep a thread for it.
     keeps_none = handler.response_streaming and getattr(behaviour, "experimental_non_blocking", False)
     pool = getattr(behaviour, "experimental_thread_pool", None)
