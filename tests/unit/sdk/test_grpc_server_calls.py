@@ -108,6 +108,19 @@ def test_a_function_runs_in_the_threads_that_it_asks_for(kind: str) -> None:
     assert [text.decode().partition("_")[0] for text in answers] == ["own"]
 
 
+def test_a_handler_may_note_on_its_context_what_it_likes() -> None:
+    def note(request: bytes, rpc: Any) -> bytes:
+        """Answer what was noted."""
+        rpc.note = request
+        noted: bytes = rpc.note
+        return noted
+
+    with threads_serving(grpc.unary_unary_rpc_method_handler(note)) as channel:
+        method: Any = channel.unary_unary(METHOD)
+
+        assert method(b"a", metadata=(SHARED,), timeout=10) == b"a"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_who_watches_health_keeps_no_thread_from_others(kind: str, verifier: Path) -> None:
     threads = {"threads": 2} if kind == "threads" else {}

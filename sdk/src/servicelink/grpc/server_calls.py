@@ -42,9 +42,12 @@ _KINDS: dict[_Shape, str] = {
 
 
 class ShownContext:
-    """A call's context as its handler sees it: without the credential, else as grpcio made it."""
+    """A call's context as its handler sees it: without the credential, else as grpcio made it.
 
-    __slots__ = ("_context", "_kept")
+    It takes notes of a handler's own, as contexts of threads do.
+    """
+
+    __slots__ = ("__dict__", "_context", "_kept")
 
     def __init__(self, context: Any, kept: tuple[MetadataPair, ...]) -> None:
         self._context = context
