@@ -226,3 +226,13 @@ def test_the_interceptors_stand_in_servers_of_ones_own(tmp_path: Path, monkeypat
     assert isinstance(servicelink.LinkInterceptor(), grpc.aio.ServerInterceptor)
     assert isinstance(sync.LinkInterceptor(), grpc.ServerInterceptor)
     assert callable(ADD)
+
+
+@pytest.mark.parametrize("module", ["grpc", "grpc_health", "grpc_reflection"])
+@pytest.mark.parametrize("name", ["servicelink.grpc_server", "sync.grpc_server"])
+async def test_whoever_lacks_one_of_its_libraries_is_told_what_to_install(module: str, name: str) -> None:
+    program = f"import sys; sys.modules[{module!r}] = None; import servicelink; from servicelink import sync; {name}"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+
+    assert said.decode().splitlines()[-1].endswith("needs more than is installed: pip install 'servicelink[grpc]'")
