@@ -4,12 +4,13 @@ import asyncio
 import functools
 import gc
 import inspect
+import math
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ def test_a_function_that_hands_on_its_answers_later_keeps_no_thread_and_its_dead
 
     assert (firsts, rests) == ([b"a"] * 3, [[b"b"]] * 3)
     assert [link and link.link for link, _, _ in reached] == ["shared key"] * 3
-    assert all(deadline < float("inf") for deadline in limited)
-    assert [came.deadline for _, came, _ in reached] == [float("inf")] * 3
+    assert all(deadline < math.inf for deadline in limited)
+    assert [came.deadline for _, came, _ in reached] == [math.inf] * 3
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
@@ -281,3 +282,56 @@ async def test_functions_of_all_kinds_serve_on_grpc_aio(behaviour: Any) -> None:
             answer = await in_thread(lambda: list(call()) if is_streamed else [call()])
 
     assert answer == [b"a"]
+
+
+@dataclass(slots=True)
+class Endless:
+    """Streams that end only when they are broken off, and note what they then know of their call."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    known: list[tuple[Any, bool]] = field(default_factory=list)
+
+    def note(self) -> None:
+        """Note who calls, and whether there is still a time limit."""
+        self.known.append((servicelink.current_link(), context.incoming.get().deadline < math.inf))
+        self.ended.set()
+
+    async def stream(self, request: bytes, rpc: Any) -> AsyncIterator[bytes]:
+        """Answer without an end."""
+        try:
+            while True:
+                yield request
+        finally:
+            self.note()
+
+    def stream_in_thread(self, request: bytes, rpc: Any) -> Iterator[bytes]:
+        """As `stream`."""
+        try:
+            while True:
+                yield request
+        finally:
+            self.note()
+
+
+async def break_off(port: int) -> None:
+    """Read one answer of a stream, and want no more."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method: Any = channel.unary_stream(METHOD)
+        call = method(b"a" * 1000, metadata=(SHARED,), timeout=60)
+        await in_thread(next, call)
+        call.cancel()
+
+
+async def test_a_stream_that_is_broken_off_ends_within_its_call() -> None:
+    of_aio, of_threads = Endless(), Endless()
+    handler: Any = grpc.unary_stream_rpc_method_handler(of_aio.stream)
+    async with await servicelink.grpc_server({adding(handler): None}, host="127.0.0.1", port=0) as served:
+        await break_off(served.port)
+        assert await in_thread(of_aio.ended.wait, 10)
+    handler = grpc.unary_stream_rpc_method_handler(of_threads.stream_in_thread)
+    with sync.grpc_server({adding(handler): None}, host="127.0.0.1", port=0) as server:
+        await break_off(server.port)
+        assert await in_thread(of_threads.ended.wait, 10)
+
+    for known in (of_aio.known, of_threads.known):
+        assert [(link.link, limited) for link, limited in known] == [("shared key", True)]
