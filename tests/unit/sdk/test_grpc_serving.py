@@ -220,6 +220,53 @@ async def test_a_server_that_is_told_to_end_lets_calls_end_first(how: str) -> No
     assert (process.returncode, said) == (0, b"ended\n")
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Answer a frame of HTTP/2 (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+DATA, HEADERS, SETTINGS = 0, 1, 4
+END_STREAM, END_HEADERS = 1, 4
+
+
+def watch_without_a_window() -> bytes:
+    """Answer what a client sends that watches health and has no room for an answer of any size."""
+    names = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/grpc.health.v1.Health/Watch",
+        ":authority": "a",
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    # Literals that nobody is to remember (RFC 7541, section 6.2.2).
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(text)]) + text.encode() for name, text in names.items()
+    )
+    initial_window_size = b"\0\4" + bytes(4)
+    return (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + frame(SETTINGS, 0, 0, initial_window_size)
+        + frame(HEADERS, END_HEADERS, 1, block)
+        + frame(DATA, END_STREAM, 1, bytes(5))
+    )
+
+
+async def test_who_watches_its_health_and_reads_nothing_keeps_no_server_from_its_end(start: Start, kind: str) -> None:
+    served = await start(exempt=(HEALTH,))
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(watch_without_a_window())
+    # Frame after frame, until the headers of the answer: then it is watched.
+    while (head := await reader.readexactly(9))[3] != HEADERS:
+        await reader.readexactly(int.from_bytes(head[:3], "big"))
+    async with asyncio.timeout(10):
+        if kind == "threads":
+            await in_thread(served.server.stop, 0.1)
+        else:
+            await served.server.stop(0.1)
+    writer.close()
+
+
 def test_the_interceptors_stand_in_servers_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTERNAL_API_KEY", KEY.text)
 

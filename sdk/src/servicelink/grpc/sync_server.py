@@ -87,8 +87,10 @@ class GrpcServer:
 
     def stop(self, grace: float | None = None) -> None:
         """Take no more calls, say so by its health, and end; calls under way have `grace` seconds."""
+        ended = self.server.stop(grace)
+        # Not before: it waits for those who watch, and one that reads nothing would keep all of it from its end.
         self.health.enter_graceful_shutdown()
-        self.server.stop(grace).wait()
+        ended.wait()
 
     def __enter__(self) -> Self:
         return self
