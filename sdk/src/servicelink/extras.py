@@ -7,6 +7,8 @@ _PACKAGES = {
     "google": "servicelink[grpc]",
     "graphql": "servicelink[graphql]",
     "grpc": "servicelink[grpc]",
+    "grpc_health": "servicelink[grpc]",
+    "grpc_reflection": "servicelink[grpc]",
     "uvicorn": "uvicorn",
 }
 

@@ -173,6 +173,8 @@ async def test_rules_hold_for_certificates_and_a_key_goes_before_one(world: Worl
 
     assert await code_of(stub, method="CreateUser") == "PERMISSION_DENIED"
     assert await code_of(stub, ("x-service-auth", "wrong")) == "INVALID_SERVICE_AUTH"
+    # That a program behind may read it as a key is enough.
+    assert await code_of(stub, ("x_service_auth", KEY.text)) == "INVALID_SERVICE_AUTH"
     assert await code_of(stub, AUTH) == ""
     assert [one.link and one.link.link for one in served.users.reached] == ["shop/other"]
 

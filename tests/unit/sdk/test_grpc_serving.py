@@ -71,9 +71,6 @@ async def test_health_is_for_everybody_and_reflection_for_whoever_may(
     for name in ("", FULL_NAME):
         answer = await in_thread(stub.Check, health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    stream = stub.Watch(health_pb2.HealthCheckRequest())
-    assert (await in_thread(next, stream)).status == health_pb2.HealthCheckResponse.SERVING
-    stream.cancel()
     with grpc.insecure_channel(served.address) as plain, pytest.raises(grpc.RpcError):
         await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
     open_ = await start(exempt=(HEALTH, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"))
@@ -81,6 +78,18 @@ async def test_health_is_for_everybody_and_reflection_for_whoever_may(
         found = await in_thread(ProtoReflectionDescriptorDatabase(plain).get_services)
 
     assert FULL_NAME in found
+
+
+async def test_strangers_watch_no_server_of_threads_since_one_could_hold_up_all_who_ask(
+    start: Start, client_of: ClientOf, kind: str
+) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(client_of(await start()).channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    if kind == "threads":
+        assert await in_thread(watch.code) is grpc.StatusCode.UNAUTHENTICATED
+    else:
+        assert (await in_thread(next, watch)).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
 
 
 async def test_without_anything_to_check_calls_with_a_server_does_not_start(
@@ -211,9 +220,66 @@ async def test_a_server_that_is_told_to_end_lets_calls_end_first(how: str) -> No
     assert (process.returncode, said) == (0, b"ended\n")
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Answer a frame of HTTP/2 (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+DATA, HEADERS, SETTINGS = 0, 1, 4
+END_STREAM, END_HEADERS = 1, 4
+
+
+def watch_without_a_window() -> bytes:
+    """Answer what a client sends that watches health and has no room for an answer of any size."""
+    names = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/grpc.health.v1.Health/Watch",
+        ":authority": "a",
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    # Literals that nobody is to remember (RFC 7541, section 6.2.2).
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(text)]) + text.encode() for name, text in names.items()
+    )
+    initial_window_size = b"\0\4" + bytes(4)
+    return (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + frame(SETTINGS, 0, 0, initial_window_size)
+        + frame(HEADERS, END_HEADERS, 1, block)
+        + frame(DATA, END_STREAM, 1, bytes(5))
+    )
+
+
+async def test_who_watches_its_health_and_reads_nothing_keeps_no_server_from_its_end(start: Start, kind: str) -> None:
+    served = await start(exempt=(HEALTH,))
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(watch_without_a_window())
+    # Frame after frame, until the headers of the answer: then it is watched.
+    while (head := await reader.readexactly(9))[3] != HEADERS:
+        await reader.readexactly(int.from_bytes(head[:3], "big"))
+    async with asyncio.timeout(10):
+        if kind == "threads":
+            await in_thread(served.server.stop, 0.1)
+        else:
+            await served.server.stop(0.1)
+    writer.close()
+
+
 def test_the_interceptors_stand_in_servers_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTERNAL_API_KEY", KEY.text)
 
     assert isinstance(servicelink.LinkInterceptor(), grpc.aio.ServerInterceptor)
     assert isinstance(sync.LinkInterceptor(), grpc.ServerInterceptor)
     assert callable(ADD)
+
+
+@pytest.mark.parametrize("module", ["grpc", "grpc_health", "grpc_reflection"])
+@pytest.mark.parametrize("name", ["servicelink.grpc_server", "sync.grpc_server"])
+async def test_whoever_lacks_one_of_its_libraries_is_told_what_to_install(module: str, name: str) -> None:
+    program = f"import sys; sys.modules[{module!r}] = None; import servicelink; from servicelink import sync; {name}"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+
+    assert said.decode().splitlines()[-1].endswith("needs more than is installed: pip install 'servicelink[grpc]'")

@@ -58,8 +58,8 @@ class GrpcServer:
 
     async def stop(self, grace: float | None = None) -> None:
         """Take no more calls, say so by its health, and end; calls under way have `grace` seconds."""
-        await self.health.enter_graceful_shutdown()
-        await self.server.stop(grace)
+        # At once: the first waits for those who watch, and one that reads nothing would keep all of it from its end.
+        await asyncio.gather(self.health.enter_graceful_shutdown(), self.server.stop(grace))
 
     async def __aenter__(self) -> Self:
         return self

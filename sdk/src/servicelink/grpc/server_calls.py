@@ -1,13 +1,16 @@
 """Calls that are let through: the handlers of an application, told who calls and shown no credential.
 
-grpcio runs handlers in four ways, and tells them apart by what kind of function they are: coroutines, asynchronous
-generators, and functions and generators in threads, which do not inherit the context. Each has its twin here.
+grpcio runs handlers in five ways, and tells them apart by what kind of function they are: coroutines, asynchronous
+generators, and functions and generators in threads, which do not inherit the context; and, in servers of threads,
+functions that keep none while they wait. Each has its twin here.
 """
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from contextvars import Context, copy_context
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -17,12 +20,11 @@ from servicelink import context
 from servicelink.context import Incoming
 from servicelink.grpc.metadata import MetadataPair
 from servicelink.grpc.server_door import Arrival, render_rpc_refusal
-from servicelink.memo import Memo
 from servicelink.verify import Refused
 
 # In quotes: it is generic for checkers only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Behaviour = Callable[[Any, Any], Any]
+Behaviour = Callable[..., Any]
 _END = object()
 # Seconds. A server of threads says that a call without a deadline has until the end of time.
 _FOREVER = 1e9
@@ -30,7 +32,8 @@ _FOREVER = 1e9
 _ABSENT = grpc.StatusCode.UNIMPLEMENTED, "Method not found!"
 _MALFORMED = grpc.StatusCode.INTERNAL, "Exception deserializing request!"
 # By whether requests and answers are streams.
-_KINDS = {
+_Shape = tuple[bool, bool]
+_KINDS: dict[_Shape, str] = {
     (False, False): "unary_unary",
     (False, True): "unary_stream",
     (True, False): "stream_unary",
@@ -39,9 +42,12 @@ _KINDS = {
 
 
 class ShownContext:
-    """A call's context as its handler sees it: without the credential, else as grpcio made it."""
+    """A call's context as its handler sees it: without the credential, else as grpcio made it.
 
-    __slots__ = ("_context", "_kept")
+    It takes notes of a handler's own, as contexts of threads do.
+    """
+
+    __slots__ = ("__dict__", "_context", "_kept")
 
     def __init__(self, context: Any, kept: tuple[MetadataPair, ...]) -> None:
         self._context = context
@@ -63,8 +69,8 @@ grpc.aio.ServicerContext.register(ShownContext)
 class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for checkers only
     """One call on its way to its handler, whose place it takes; each method stands in for a kind of function.
 
-    What is not decided yet comes as bytes: no message of a stranger's is read. What runs on after the answer calls in
-    its own time.
+    What is not decided yet is served as a stream of bytes, of which the first is taken after the decision: no message
+    of a stranger's is read, and none is waited for. What runs on after the answer calls in its own time.
     """
 
     __slots__ = ("_arrival", "_behaviour", "_deserialize", "request_deserializer", "response_serializer")
@@ -74,7 +80,7 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
         self._behaviour = behaviour
         # Streams are read by the handler, and with that after the decision.
         is_late = not arrival.is_decided and not handler.request_streaming
-        self._deserialize = handler.request_deserializer if is_late else None
+        self._deserialize = handler.request_deserializer or _as_it_is if is_late else None
         self.request_deserializer = None if is_late else handler.request_deserializer
         self.response_serializer = handler.response_serializer
 
@@ -129,6 +135,16 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
                 entered.run(answers.close)
             context.end_deadline(came)
 
+    def stream_by_callback(self, request: Any, rpc: Any, send: Callable[[Any], None]) -> None:
+        """Serve by a function that hands on its answers when there are some, from any thread, and None at the end."""
+        if not self._arrival.is_decided:
+            request = self._admit_in_thread(request, rpc)
+        entered, came = self._enter(rpc)
+        end = partial(context.end_deadline, came)
+        if not rpc.add_callback(end):
+            end()
+        entered.run(self._behaviour, request, ShownContext(rpc, self._arrival.shown), send)
+
     def _enter(self, rpc: Any) -> tuple[Context, Incoming]:
         """Answer the context in which the call is known, and what is known of it."""
         entered = copy_context()
@@ -142,7 +158,12 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
         refused = self._arrival.judge_peer(rpc.auth_context())
         if refused is not None:
             await rpc.abort(*render_rpc_refusal(refused))
-        return request if self._deserialize is None else self._deserialize(request)
+        if self._deserialize is None:
+            return request
+        message = await rpc.read()
+        if message is grpc.aio.EOF:
+            await rpc.abort(*self._no_message())
+        return self._deserialize(message)
 
     def _admit_in_thread(self, request: Any, rpc: Any) -> Any:
         """As `_admit`."""
@@ -151,10 +172,21 @@ class Serving(grpc.RpcMethodHandler):  # type: ignore[type-arg] # generic for ch
             abort(rpc, refused)
         if self._deserialize is None:
             return request
+        message: Any = next(request, None)
+        if message is None:
+            rpc.abort(*self._no_message())
         try:
-            return self._deserialize(request)
+            return self._deserialize(message)
         except Exception:  # noqa: BLE001 - whatever an application's own codec raises
             rpc.abort(*_MALFORMED)
+
+    def _no_message(self) -> tuple[grpc.StatusCode, str]:
+        # In the words of grpcio.
+        return grpc.StatusCode.UNIMPLEMENTED, f'"{self._arrival.path}" requires exactly one request message.'
+
+
+def _as_it_is(message: bytes) -> bytes:
+    return message
 
 
 def abort(rpc: Any, refused: Refused) -> NoReturn:
@@ -165,14 +197,28 @@ def abort(rpc: Any, refused: Refused) -> NoReturn:
     raise AssertionError("abort() raises")
 
 
-def _serving_class(behaviour: Behaviour, kind: str) -> type[Serving]:
-    """Answer what stands in for a handler of a kind, which is such a function."""
-    is_streamed = kind.endswith("_stream")
+def _class_for(arrival: Arrival, kind: str, name: str) -> type[Serving]:
+    """Answer what stands in for a handler of that kind, by the method of that name."""
+    # grpcio waits for a message before it runs what takes one, and a stranger may send none.
+    return _CLASSES[kind if arrival.is_decided else _AS_STREAMS[kind], name]
+
+
+def _name_for(behaviour: Behaviour) -> str | None:
+    """Answer which method stands in for such a function, as grpcio tells them apart; None for those of threads.
+
+    Nothing is kept of functions, since interceptors make new ones for each call, which hold what is its alone.
+    """
+    function = behaviour.__func__ if type(behaviour) is MethodType else behaviour
+    if type(function) is FunctionType:
+        # To have it told takes longer than all the rest.
+        flags = function.__code__.co_flags
+        if flags & inspect.CO_COROUTINE:
+            return "answer"
+        if flags & inspect.CO_ASYNC_GENERATOR:
+            return "stream"
     if inspect.iscoroutinefunction(behaviour):
-        return _CLASSES[kind, "answer"]
-    if inspect.isasyncgenfunction(behaviour):
-        return _CLASSES[kind, "stream"]
-    return _CLASSES[kind, "stream_in_thread" if is_streamed else "answer_in_thread"]
+        return "answer"
+    return "stream" if inspect.isasyncgenfunction(behaviour) else None
 
 
 def _make_class(kind: str, name: str) -> type[Serving]:
@@ -182,20 +228,39 @@ def _make_class(kind: str, name: str) -> type[Serving]:
     return type("Serving", (Serving,), {"__slots__": (), **names})
 
 
+_AS_STREAMS = {kind: "stream_" + kind.partition("_")[2] for kind in _KINDS.values()}
+_IN_THREAD = {kind: f"{'stream' if kind.endswith('_stream') else 'answer'}_in_thread" for kind in _KINDS.values()}
 _CLASSES = {
     (kind, name): _make_class(kind, name)
     for kind in _KINDS.values()
     for name in ("answer", "stream", "answer_in_thread", "stream_in_thread")
 }
-# To ask what a function is takes longer than all the rest.
-_classes: Memo[tuple[Behaviour, str], type[Serving]] = Memo(lambda asked: _serving_class(*asked), wants=lambda _: True)
+_MAKERS: dict[_Shape, Callable[..., Handler]] = {
+    shape: getattr(grpc, f"{kind}_rpc_method_handler") for shape, kind in _KINDS.items()
+}
 
 
 def serving_handler(arrival: Arrival, handler: Handler) -> Handler:
     """Answer what serves this call by a handler of the application."""
     kind = _KINDS[handler.request_streaming, handler.response_streaming]
     behaviour: Behaviour = getattr(handler, kind)
-    return _classes[behaviour, kind](arrival, behaviour, handler)
+    return _class_for(arrival, kind, _name_for(behaviour) or _IN_THREAD[kind])(arrival, behaviour, handler)
+
+
+def serving_handler_in_thread(arrival: Arrival, handler: Handler) -> Handler:
+    """As `serving_handler`, for a server of threads, whose handlers may ask how and in which threads they are run."""
+    kind = _KINDS[handler.request_streaming, handler.response_streaming]
+    behaviour: Behaviour = getattr(handler, kind)
+    serving = _class_for(arrival, kind, _IN_THREAD[kind])(arrival, behaviour, handler)
+    # Without this, who only waits for news, as those who watch its health, would keep a thread for it.
+    keeps_none = handler.response_streaming and getattr(behaviour, "experimental_non_blocking", False)
+    pool = getattr(behaviour, "experimental_thread_pool", None)
+    if pool is None and not keeps_none:
+        return serving
+    taken = serving.request_streaming, serving.response_streaming
+    serve: Any = partial(serving.stream_by_callback if keeps_none else getattr(serving, _KINDS[taken]))
+    serve.experimental_non_blocking, serve.experimental_thread_pool = keeps_none, pool
+    return _MAKERS[taken](serve, serving.request_deserializer, serving.response_serializer)
 
 
 def refusing_handler(refused: Refused) -> Handler:

@@ -1,7 +1,7 @@
 """What stands before a gRPC server: which calls are checked, who decides, and what is told to those refused.
 
 A key is in the metadata, so such a call is decided before its messages are read. A certificate is known only where a
-call is served; one that came with neither is refused at once, unless the verifier trusts any certificates.
+call is served: one that came with neither is refused at once, or there, before any message of it is waited for.
 """
 
 import math
@@ -24,6 +24,9 @@ from servicelink_contract.paths import MalformedPatternError
 
 _LONGEST = 256
 HEALTH = "grpc.health.v1.Health/*"
+# In servers of threads a client that watches and reads nothing would hold up all who ask: grpcio's service keeps its
+# lock while it sends.
+HEALTH_CHECK = "grpc.health.v1.Health/Check"
 _STATUS = {
     Code.INVALID_SERVICE_AUTH: StatusCode.UNAUTHENTICATED,
     Code.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,

@@ -7,19 +7,29 @@ import grpc
 
 from servicelink.calls.limits import RateLimit
 from servicelink.counts import Counts
-from servicelink.grpc.server_calls import Handler, absent_handler_in_thread, refusing_handler_in_thread, serving_handler
-from servicelink.grpc.server_door import HEALTH, GrpcDoor
+from servicelink.grpc.server_calls import (
+    Handler,
+    absent_handler_in_thread,
+    refusing_handler_in_thread,
+    serving_handler_in_thread,
+)
+from servicelink.grpc.server_door import HEALTH_CHECK, GrpcDoor
 
 
 class LinkInterceptor(grpc.ServerInterceptor):
     """Let through what the links to this server allow: `grpc.server(pool, interceptors=[LinkInterceptor(), ...])`.
 
-    As `servicelink.LinkInterceptor`, for grpcio's servers of threads. Raises LinkConfigurationError with nothing to
+    As `servicelink.LinkInterceptor`, for grpcio's servers of threads, whose health may be asked for without a link, but
+    not watched: see docs/sdk/grpc.md. Raises LinkConfigurationError with nothing to
     check calls with, and MalformedPatternError.
     """
 
     def __init__(
-        self, service: str | None = None, exempt: Iterable[str] = (HEALTH,), *, rate_limit: RateLimit | None = None
+        self,
+        service: str | None = None,
+        exempt: Iterable[str] = (HEALTH_CHECK,),
+        *,
+        rate_limit: RateLimit | None = None,
     ) -> None:
         self._door = GrpcDoor(service, exempt=exempt, rate_limit=rate_limit)
 
@@ -37,5 +47,5 @@ class LinkInterceptor(grpc.ServerInterceptor):
             return refusing_handler_in_thread(arrival.refused)
         handler = continuation(type(handler_call_details)(path, arrival.shown))
         if handler is not None:
-            return serving_handler(arrival, handler)
+            return serving_handler_in_thread(arrival, handler)
         return None if arrival.is_decided else absent_handler_in_thread(arrival)

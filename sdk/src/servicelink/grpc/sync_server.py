@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from servicelink.counts import Counts
-from servicelink.grpc.server_door import HEALTH
+from servicelink.grpc.server_door import HEALTH_CHECK
 from servicelink.grpc.server_parts import (
     GRACE,
     GrpcServerOptions,
@@ -87,8 +87,10 @@ class GrpcServer:
 
     def stop(self, grace: float | None = None) -> None:
         """Take no more calls, say so by its health, and end; calls under way have `grace` seconds."""
+        ended = self.server.stop(grace)
+        # Not before: it waits for those who watch, and one that reads nothing would keep all of it from its end.
         self.health.enter_graceful_shutdown()
-        self.server.stop(grace).wait()
+        ended.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +111,7 @@ def grpc_server(servicers: Servicers, *, threads: int = THREADS, **options: Unpa
         server.serve()
     """
     interceptor = LinkInterceptor(
-        options.get("service"), options.get("exempt", (HEALTH,)), rate_limit=options.get("rate_limit")
+        options.get("service"), options.get("exempt", (HEALTH_CHECK,)), rate_limit=options.get("rate_limit")
     )
     server = grpc.server(
         ThreadPoolExecutor(threads, "servicelink-grpc"),
