@@ -1,10 +1,13 @@
 """Connections are kept while they are good, bounded, each process's own, and given back."""
 
 import asyncio
+import gc
 import os
 import threading
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,7 +15,7 @@ from sdk_faults import (
     World,
     fine,
 )
-from sdk_worlds import WORLDS, Peer, Request, staged
+from sdk_worlds import WORLDS, Peer, Request, in_thread, staged
 
 import servicelink
 from servicelink import sync
@@ -209,3 +212,28 @@ async def test_threads_share_a_synchronous_client() -> None:
         api.close()
 
     assert answers == ["fine"] * 50
+
+
+async def test_an_event_loop_that_ended_without_closing_leaves_no_socket_behind() -> None:
+    def count_after(times: int) -> int:
+        for _ in range(times):
+            assert asyncio.run(_get_fine(api))
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with warnings.catch_warnings():
+        # What asyncio says of those that were left open.
+        warnings.simplefilter("ignore", ResourceWarning)
+        async with staged(fine) as stage:
+            api = servicelink.ServiceClient(service_name="api", base_url=stage.address)
+            first = await in_thread(count_after, 1)
+            later = await in_thread(count_after, 20)
+            await api.aclose()
+        gc.collect()
+
+    assert later - first < 10
+    assert stage.connections == 21
+
+
+async def _get_fine(api: servicelink.ServiceClient) -> bool:
+    return (await api.get("/")).text == "fine"

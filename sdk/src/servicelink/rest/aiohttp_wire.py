@@ -7,10 +7,13 @@ an application may log ever holds it.
 
 import asyncio
 import math
+import socket
 import ssl
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -31,6 +34,14 @@ _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 Tls = Callable[[Binding], ssl.SSLContext | None]
 
 
+@dataclass(slots=True, eq=False)
+class _Engine:
+    """What an event loop has: a session, and its sockets."""
+
+    session: aiohttp.ClientSession
+    sockets: "weakref.WeakSet[socket.socket]"
+
+
 class AiohttpWire:
     """One pool of connections per event loop and process, opened on first use: a client may be made at import time."""
 
@@ -39,8 +50,7 @@ class AiohttpWire:
         self._tls = tls
         self._wall = wall
         self._generation = forks.generation()
-        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession]
-        self._sessions = weakref.WeakKeyDictionary()
+        self._engines: dict[asyncio.AbstractEventLoop, _Engine] = {}
         # The parent's: neither used nor closed here.
         self._abandoned: list[Any] = []
 
@@ -89,15 +99,17 @@ class AiohttpWire:
     async def aclose(self) -> None:
         """Close the connections of this event loop; calls still under way fail."""
         self._notice_fork()
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        engine = self._engines.pop(asyncio.get_running_loop(), None)
+        if engine is not None:
+            await engine.session.close()
+        await self._close_ended()
 
     async def _begin(self, send: Send, data: "bytes | Upload | None", queue: "_Queue") -> aiohttp.ClientResponse:
         request: httpx.Request = send.call.message
         url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
         tls = self._tls(send.binding)
-        return await self._session().request(
+        engine = await self._engine()
+        return await engine.session.request(
             request.method,
             url,
             headers=_headers(send, request),
@@ -116,19 +128,33 @@ class AiohttpWire:
         assert isinstance(request.stream, httpx.AsyncByteStream)
         return Upload(aiter(request.stream), Measure(call), self._pool.write_timeout)
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def _engine(self) -> _Engine:
         if self._generation != forks.generation():
             self._notice_fork()
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None:
-            session = self._sessions[loop] = _open_session(self._pool)
-        return session
+        engine = self._engines.get(loop)
+        if engine is None:
+            # At once, so that of two calls which come together none opens another.
+            engine = self._engines[loop] = _open_engine(self._pool)
+            await self._close_ended()
+        return engine
+
+    async def _close_ended(self) -> None:
+        """Close what loops have left behind that ended without `aclose`, such as those of `asyncio.run`."""
+        for loop in [one for one in tuple(self._engines) if one.is_closed()]:
+            engine = self._engines.pop(loop, None)
+            if engine is not None:
+                # Its transports can do nothing any more, not even close their sockets.
+                for sock in engine.sockets:
+                    sock.close()
+                # Of calls that wait in it: their loop would have to tell them.
+                with suppress(RuntimeError):
+                    await engine.session.close()
 
     def _notice_fork(self) -> None:
         if self._generation != forks.generation():
-            self._abandoned.append(dict(self._sessions))
-            self._sessions.clear()
+            self._abandoned.append(dict(self._engines))
+            self._engines.clear()
             self._generation = forks.generation()
 
 
@@ -229,8 +255,20 @@ def _watch_queue() -> aiohttp.TraceConfig:
     return watching
 
 
-def _open_session(pool: Pool) -> aiohttp.ClientSession:
-    options: dict[str, Any] = {"limit": pool.connections, "keepalive_timeout": pool.idle_for}
+def _open_engine(pool: Pool) -> _Engine:
+    sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def open_socket(address: Any) -> socket.socket:
+        family, kind, protocol, *_ = address
+        sock = socket.socket(family, kind, protocol)
+        sockets.add(sock)
+        return sock
+
+    options: dict[str, Any] = {
+        "limit": pool.connections,
+        "keepalive_timeout": pool.idle_for,
+        "socket_factory": open_socket,
+    }
     bounded = pool.idle < (pool.connections or math.inf)
     session = aiohttp.ClientSession(
         connector=_Connector(pool.idle, **options) if bounded else aiohttp.TCPConnector(**options),
@@ -243,4 +281,4 @@ def _open_session(pool: Pool) -> aiohttp.ClientSession:
         trace_configs=[_watch_queue()],
     )
     session._retry_connection = False  # noqa: SLF001 - aiohttp re-sends dropped idempotent calls and has no switch for it
-    return session
+    return _Engine(session, sockets)
