@@ -237,3 +237,72 @@ async def test_an_event_loop_that_ended_without_closing_leaves_no_socket_behind(
 
 async def _get_fine(api: servicelink.ServiceClient) -> bool:
     return (await api.get("/")).text == "fine"
+
+
+BEGUN = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nfirst"
+WITHOUT_LENGTH = b"HTTP/1.1 200 OK\r\n\r\nfirst"
+
+
+@pytest.mark.parametrize("begun", [b"", BEGUN, WITHOUT_LENGTH])
+async def test_closing_a_client_fails_its_calls_under_way_at_once(world: World, begun: bytes) -> None:
+    came = asyncio.Event()
+
+    async def hold(peer: Peer, request: Request) -> None:
+        await peer.send(begun)
+        came.set()
+        await peer.until_gone()
+
+    stage = await world.stage(hold)
+    api = world.connect(stage, timeout=10)
+    call = asyncio.create_task(api.get("/"))
+    await came.wait()
+    # Until it waits for more; nothing tells when.
+    await asyncio.sleep(0.05)
+    await api.close()
+    with pytest.raises(servicelink.ServiceUnavailable) as cut:
+        await asyncio.wait_for(call, 5)
+
+    assert (type(cut.value), cut.value.unsent) == (servicelink.ServiceUnavailable, False)
+
+
+@pytest.mark.parametrize("begun", [BEGUN, WITHOUT_LENGTH])
+async def test_closing_a_client_ends_a_stream_that_somebody_reads(world: World, begun: bytes) -> None:
+    async def hold(peer: Peer, request: Request) -> None:
+        await peer.send(begun)
+        await peer.until_gone()
+
+    async def read() -> None:
+        async with api.stream("GET", "/") as streamed:
+            reads.set()
+            await streamed.pieces()
+
+    stage, reads = await world.stage(hold), asyncio.Event()
+    api = world.connect(stage, timeout=10)
+    reading = asyncio.create_task(read())
+    await reads.wait()
+    # As above.
+    await asyncio.sleep(0.05)
+    await api.close()
+    with pytest.raises(servicelink.ServiceUnavailable) as cut:
+        await asyncio.wait_for(reading, 5)
+
+    assert (type(cut.value), cut.value.unsent) == (servicelink.ServiceUnavailable, False)
+
+
+async def test_closing_a_client_fails_a_call_that_waits_for_a_connection_and_cancels_nobody() -> None:
+    came = asyncio.Event()
+
+    async def hold(peer: Peer, request: Request) -> None:
+        came.set()
+        await peer.until_gone()
+
+    async with staged(hold) as stage:
+        limits = httpx.Limits(max_connections=1)
+        api = servicelink.ServiceClient(service_name="api", base_url=stage.address, timeout=10, limits=limits)
+        calls = [asyncio.create_task(api.get("/")) for _ in range(2)]
+        await came.wait()
+        await api.aclose()
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(one) for one in failed] == [servicelink.ServiceUnavailable] * 2
+    assert len(stage.requests) == 1

@@ -36,10 +36,17 @@ Tls = Callable[[Binding], ssl.SSLContext | None]
 
 @dataclass(slots=True, eq=False)
 class _Engine:
-    """What an event loop has: a session, and its sockets."""
+    """What an event loop has: a session, its sockets, and the answers that may still be read from them."""
 
     session: aiohttp.ClientSession
     sockets: "weakref.WeakSet[socket.socket]"
+    answers: "weakref.WeakSet[aiohttp.ClientResponse]"
+
+    async def close(self) -> None:
+        """Close it; whoever waits for an answer or for more of one hears of it, which aiohttp does not do."""
+        for answer in self.answers:
+            answer.content.set_exception(aiohttp.ClientConnectionError("closed"))
+        await self.session.close()
 
 
 class AiohttpWire:
@@ -89,6 +96,10 @@ class AiohttpWire:
         except httpx.DecodingError:
             return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
         except BaseException as error:  # noqa: BLE001 - a cancellation above all
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+                # Nobody cancelled the caller: the client was closed while it waited.
+                return Outcome(Result.CUT, problem="the client was closed before the answer was whole")
             # Without the engine's frames: who reports errors with what their frames hold would report the headers.
             raise error.with_traceback(None)  # noqa: B904 - it is the same error
 
@@ -101,7 +112,7 @@ class AiohttpWire:
         self._notice_fork()
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
-            await engine.session.close()
+            await engine.close()
         await self._close_ended()
 
     async def _begin(self, send: Send, data: "bytes | Upload | None", queue: "_Queue") -> aiohttp.ClientResponse:
@@ -109,7 +120,7 @@ class AiohttpWire:
         url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
         tls = self._tls(send.binding)
         engine = await self._engine()
-        return await engine.session.request(
+        answer = await engine.session.request(
             request.method,
             url,
             headers=_headers(send, request),
@@ -118,6 +129,8 @@ class AiohttpWire:
             ssl=True if tls is None else tls,
             trace_request_ctx=queue,
         )
+        engine.answers.add(answer)
+        return answer
 
     def _data(self, call: Call, request: httpx.Request) -> "bytes | Upload | None":
         if isinstance(request.stream, httpx.ByteStream):
@@ -281,4 +294,4 @@ def _open_engine(pool: Pool) -> _Engine:
         trace_configs=[_watch_queue()],
     )
     session._retry_connection = False  # noqa: SLF001 - aiohttp re-sends dropped idempotent calls and has no switch for it
-    return _Engine(session, sockets)
+    return _Engine(session, sockets, weakref.WeakSet())

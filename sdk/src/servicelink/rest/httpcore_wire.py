@@ -24,7 +24,7 @@ from servicelink.rest.bodies import Ending
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
 from servicelink.rest.fields import Measure
 from servicelink.rest.limits import CROWDED, Pool
-from servicelink.rest.sockets import Patience, PatientBackend
+from servicelink.rest.sockets import Patience, PatientBackend, Sockets
 
 _TLS_PORT = 443
 _PORT = 80
@@ -37,6 +37,7 @@ class _Shared:
     """A pool, and how many calls are under way in it."""
 
     pool: httpcore.ConnectionPool
+    sockets: Sockets
     calls: int = 0
 
 
@@ -101,7 +102,12 @@ class HttpcoreWire:
             pools, self._pools = self._pools, {}
         if self._generation == forks.generation():
             for shared in pools.values():
-                shared.pool.close()
+                shared.sockets.cut()
+                with self._lock:
+                    is_over = not shared.calls
+                if is_over:
+                    # Else the last call does it.
+                    shared.pool.close()
 
     def _begin(
         self, send: Send, request: httpx.Request, patience: Patience, pool: httpcore.ConnectionPool
@@ -133,7 +139,7 @@ class HttpcoreWire:
             idle = []
             if shared is None:
                 idle = [one for one in self._pools.values() if not one.calls]
-                shared = _Shared(self._make(tls))
+                shared = self._make(tls)
                 self._pools = {tls: shared}
             shared.calls += 1
         for one in idle:
@@ -148,15 +154,16 @@ class HttpcoreWire:
         if is_over:
             shared.pool.close()
 
-    def _make(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
-        idle = self._pool.idle
-        return httpcore.ConnectionPool(
+    def _make(self, tls: ssl.SSLContext | None) -> _Shared:
+        idle, backend = self._pool.idle, PatientBackend()
+        pool = httpcore.ConnectionPool(
             ssl_context=tls or httpcore.default_ssl_context(),
             max_connections=self._pool.connections or None,
             max_keepalive_connections=None if idle == math.inf else int(idle),
             keepalive_expiry=self._pool.idle_for,
-            network_backend=PatientBackend(),
+            network_backend=backend,
         )
+        return _Shared(pool, backend.sockets)
 
 
 class HttpcoreBody(httpx.SyncByteStream):
