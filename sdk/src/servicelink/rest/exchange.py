@@ -23,6 +23,7 @@ from servicelink_contract.rules import Protocol
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65535
 _FORBIDDEN = 403
 FIRST_ERROR = 400
 # Bytes. An error's body is read for its code also where the answer is a stream; a longer one is the caller's to read.
@@ -181,7 +182,19 @@ def _address(uri: str) -> tuple[str, tuple[str, str, int | None]] | None:
         return None
     if url.scheme not in _PORTS or not url.host or url.userinfo or url.query or url.fragment:
         return None
+    # A higher one would be taken modulo 65536, and the credential go to whoever listens there.
+    if (url.port or 0) > _LAST_PORT or not _is_resolvable(url.raw_host.decode("ascii")):
+        return None
     return str(url).rstrip("/"), _origin(url)
+
+
+def _is_resolvable(host: str) -> bool:
+    """Say whether a host can be looked up: the resolver raises for labels that are empty or longer than 63 letters."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
