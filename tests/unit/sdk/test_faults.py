@@ -41,6 +41,31 @@ async def test_an_answer_that_is_not_whole_is_no_answer_and_is_not_asked_for_aga
     assert len(stage.requests) == 1
 
 
+@pytest.mark.parametrize("charset", ["undefined", "hex", "rot13", "utf-8", "no-such"])
+async def test_an_error_in_a_charset_that_is_none_has_its_body_all_the_same(world: World, charset: str) -> None:
+    async def wrong(peer: Peer, request: Request) -> None:
+        await peer.reply(500, b"sorry \xff", content_type=f"text/plain; charset={charset}")
+
+    api = world.connect(await world.stage(wrong))
+    with pytest.raises(servicelink.RemoteError) as remote:
+        await api.get("/", raise_for_status=True)
+
+    assert (remote.value.status, remote.value.body) == (500, "sorry \N{REPLACEMENT CHARACTER}")
+
+
+async def test_the_words_beside_a_status_may_be_of_any_language(world: World) -> None:
+    async def not_found(peer: Peer, request: Request) -> None:
+        await peer.send("HTTP/1.1 404 не найдено\r\ncontent-length: 4\r\n\r\nnone".encode())
+
+    api = world.connect(await world.stage(not_found))
+    answer = await api.get("/")
+    async with api.stream("GET", "/") as streamed:
+        pieces = await streamed.pieces()
+
+    assert (answer.status_code, answer.extensions["reason_phrase"].decode()) == (404, "не найдено")
+    assert pieces == [b"none"]
+
+
 @pytest.mark.parametrize("play", [silent, silent_in_the_middle, slow_head, slow_body])
 async def test_the_time_limit_bounds_the_whole_answer_however_slowly_it_comes(world: World, play: Play) -> None:
     stage = await world.stage(play)

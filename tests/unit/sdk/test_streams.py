@@ -1,12 +1,13 @@
 """An answer that is read as it comes: it may last, but not be silent, and ends as it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import AsyncExitStack
 
 import pytest
 from sdk_faults import (
     World,
+    bad_gzip,
     fine,
     half,
     half_chunk,
@@ -96,6 +97,25 @@ async def test_a_stream_that_breaks_off_raises_and_speaks_against_the_server(wor
 
     assert (cut.value.link, cut.value.operation) == ("api", "GET /x")
     assert breaker.state is servicelink.CircuitState.OPEN
+
+
+async def test_a_stream_with_a_broken_encoding_breaks_off_for_everybody_who_asks(world: World) -> None:
+    heard: list[servicelink.Result] = []
+
+    class Listening:
+        """An interceptor."""
+
+        def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+            """Take note of how it ended."""
+            outcome = yield
+            heard.append(outcome.result)
+
+    api = world.connect(await world.stage(bad_gzip), interceptors=[Listening()])
+    async with api.stream("GET", "/") as streamed:
+        with pytest.raises(servicelink.ServiceUnavailable, match="encoding") as cut:
+            await streamed.pieces()
+
+    assert (heard, cut.value.unsent) == ([servicelink.Result.CUT], False)
 
 
 async def test_what_a_reader_of_a_stream_raises_is_its_own_affair(world: World) -> None:

@@ -18,7 +18,7 @@ from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
 from servicelink.graphql.operation import QUERY, GraphQLOperation
-from servicelink.rest.exchange import FIRST_ERROR, RestExchange
+from servicelink.rest.exchange import FIRST_ERROR, RestExchange, text_of
 from servicelink.rest.fields import Headers
 from servicelink_contract.rules import Protocol
 
@@ -142,7 +142,7 @@ def _is_answer(member: Any) -> bool:
 
 def _no_answer(response: httpx.Response, code: str | None, call: Call) -> ServiceError:
     if response.status_code >= FIRST_ERROR:
-        return RemoteError(response.status_code, code, response.text, **where(call, ""))
+        return RemoteError(response.status_code, code, text_of(response), **where(call, ""))
     step = "See whether the link leads to a GraphQL server"
     return ServiceUnavailable("what came is no answer to a GraphQL request", **where(call, step))
 
@@ -151,7 +151,7 @@ def _answer(member: dict[str, Any], response: httpx.Response, call: Call) -> Gra
     data, errors = member.get("data"), member.get("errors")
     if errors is None:
         return GraphQLAnswer(data, None)
-    error = GraphQLError(response.status_code, _code(errors[0]), response.text, **where(call, ""))
+    error = GraphQLError(response.status_code, _code(errors[0]), text_of(response), **where(call, ""))
     error.path = _path(errors[0])
     error.errors = tuple(errors)
     error.data = data

@@ -24,7 +24,7 @@ from servicelink import forks
 from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
-from servicelink.rest.bodies import Ending
+from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
 from servicelink.rest.fields import Measure
 from servicelink.rest.limits import CROWDED, Pool
@@ -94,7 +94,7 @@ class AiohttpWire:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
-            return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+            return Outcome(Result.CUT, problem=BROKEN_ENCODING)
         except BaseException as error:  # noqa: BLE001 - a cancellation above all
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
@@ -221,14 +221,12 @@ def _headers(send: Send, request: httpx.Request) -> list[tuple[str, str]]:
 
 
 def _response(answer: aiohttp.ClientResponse, request: httpx.Request, body: bytes | AiohttpBody) -> httpx.Response:
-    extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (answer.reason or "").encode("latin-1")}
+    extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (answer.reason or "").encode(errors="surrogateescape")}
     if isinstance(body, bytes):
         return httpx.Response(
             answer.status, headers=answer.raw_headers, content=body, request=request, extensions=extensions
         )
-    return httpx.Response(
-        answer.status, headers=answer.raw_headers, stream=body, request=request, extensions=extensions
-    )
+    return Streamed(answer.status, headers=answer.raw_headers, stream=body, request=request, extensions=extensions)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -114,7 +114,7 @@ class RestExchange:
             raise failure
         response: httpx.Response = outcome.response
         if self._raises and response.status_code >= FIRST_ERROR:
-            raise RemoteError(response.status_code, outcome.code, _text(response), **where(call, ""))
+            raise RemoteError(response.status_code, outcome.code, text_of(response), **where(call, ""))
         return response
 
 
@@ -252,5 +252,11 @@ def _code(response: httpx.Response) -> str | None:
     return code if isinstance(code, str) else None
 
 
-def _text(response: httpx.Response) -> str:
-    return response.text if response.is_closed else ""
+def text_of(response: httpx.Response) -> str:
+    """Answer a body as text, whatever charset it claims; "" for one that its caller reads."""
+    if not response.is_closed:
+        return ""
+    try:
+        return response.text
+    except Exception:  # noqa: BLE001 - Python has codecs for what is no text (`hex`), which raise what they like
+        return response.content.decode(errors="replace")

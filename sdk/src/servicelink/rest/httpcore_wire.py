@@ -20,7 +20,7 @@ from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.failures import where
 from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
-from servicelink.rest.bodies import Ending
+from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
 from servicelink.rest.fields import Measure
 from servicelink.rest.limits import CROWDED, Pool
@@ -87,7 +87,7 @@ class HttpcoreWire:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
-            return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+            return Outcome(Result.CUT, problem=BROKEN_ENCODING)
         finally:
             if not streams:
                 self._end(shared)
@@ -239,6 +239,6 @@ def _response(answer: httpcore.Response, request: httpx.Request, body: bytes | H
         return httpx.Response(
             answer.status, headers=answer.headers, content=body, request=request, extensions=answer.extensions
         )
-    return httpx.Response(
+    return Streamed(
         answer.status, headers=answer.headers, stream=body, request=request, extensions=answer.extensions
     )
