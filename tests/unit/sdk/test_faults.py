@@ -1,6 +1,7 @@
 """What a server, a network or a caller may do to a call, over real sockets, in both worlds."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -64,6 +65,20 @@ async def test_the_words_beside_a_status_may_be_of_any_language(world: World) ->
 
     assert (answer.status_code, answer.extensions["reason_phrase"].decode()) == (404, "не найдено")
     assert pieces == [b"none"]
+
+
+ODD_CODES = ["A\nlink gone: answered", "\ud800", "\x1b[31m", "a" * 65, "", 7]
+
+
+@pytest.mark.parametrize("code", ODD_CODES)
+async def test_a_code_that_is_no_name_is_not_repeated(world: World, code: Any) -> None:
+    async def wrong(peer: Peer, request: Request) -> None:
+        await peer.reply(409, json.dumps({"error": {"code": code}}).encode(), content_type="application/json")
+
+    with pytest.raises(servicelink.RemoteError) as remote:
+        await world.connect(await world.stage(wrong)).get("/", raise_for_status=True)
+
+    assert (remote.value.code, remote.value.problem) == (None, "the application answered 409")
 
 
 @pytest.mark.parametrize("play", [silent, silent_in_the_middle, slow_head, slow_body])

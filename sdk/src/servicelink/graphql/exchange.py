@@ -18,13 +18,13 @@ from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
 from servicelink.graphql.operation import QUERY, GraphQLOperation
-from servicelink.rest.exchange import FIRST_ERROR, RestExchange, text_of
+from servicelink.rest.exchange import FIRST_ERROR, RestExchange, code_of, text_of
 from servicelink.rest.fields import Headers
 from servicelink_contract.rules import Protocol
 
 DEFAULT_PATH = "/graphql"
 _TYPES = {"content-type": "application/json", "accept": "application/graphql-response+json, application/json;q=0.9"}
-# What of an answer a message may repeat: names, as the specification has them.
+# What of an answer's path a message may repeat: names, as the specification has them.
 _NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,63}", re.ASCII)
 
 
@@ -168,8 +168,7 @@ def _problem(error: GraphQLError) -> str:
 
 def _code(error: dict[str, Any]) -> str | None:
     extensions = error.get("extensions")
-    code = extensions.get("code") if isinstance(extensions, dict) else None
-    return code if isinstance(code, str) and _NAME.fullmatch(code) else None
+    return code_of(extensions.get("code")) if isinstance(extensions, dict) else None
 
 
 def _path(error: dict[str, Any]) -> tuple[str | int, ...]:

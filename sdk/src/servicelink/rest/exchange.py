@@ -4,6 +4,7 @@ Encoded URLs stay as they are. A URL of another origin than the link's is an err
 """
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -37,6 +38,8 @@ _RESULTS = {
     503: Result.AWAY,
     504: Result.AWAY,
 }
+# What of an answer's code an error may repeat, whose text goes into logs.
+_CODE = re.compile(r"[_.0-9A-Za-z-]{1,64}", re.ASCII)
 _REFUSALS = {Code.INVALID_SERVICE_AUTH.value: Result.REFUSED, Code.PERMISSION_DENIED.value: Result.DENIED}
 
 
@@ -246,10 +249,14 @@ def _code(response: httpx.Response) -> str | None:
     if not response.is_closed or "json" not in response.headers.get("content-type", ""):
         return None
     try:
-        code = response.json()["error"]["code"]
+        return code_of(response.json()["error"]["code"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return code if isinstance(code, str) else None
+
+
+def code_of(said: Any) -> str | None:
+    """Answer the code that an application gives its error, None for what is none."""
+    return said if isinstance(said, str) and _CODE.fullmatch(said) else None
 
 
 def text_of(response: httpx.Response) -> str:

@@ -239,6 +239,4 @@ def _response(answer: httpcore.Response, request: httpx.Request, body: bytes | H
         return httpx.Response(
             answer.status, headers=answer.headers, content=body, request=request, extensions=answer.extensions
         )
-    return Streamed(
-        answer.status, headers=answer.headers, stream=body, request=request, extensions=answer.extensions
-    )
+    return Streamed(answer.status, headers=answer.headers, stream=body, request=request, extensions=answer.extensions)
