@@ -1,6 +1,7 @@
 """What a client sends is what its caller gave: methods, URLs, headers and bodies; and the credential to nobody else."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from sdk_bound import METHODS, OLD, Mount, World, bound_world
-from sdk_worlds import WORLDS, in_thread
+from sdk_worlds import WORLDS, Caller, in_thread
 
 import servicelink
 from servicelink import CallRow, Protocol, sync
@@ -238,6 +239,40 @@ async def test_a_body_in_pieces_is_as_long_as_it_says(world: World) -> None:
         (None, "chunked"),
     ]
     assert api.client.breaker.state is servicelink.CircuitState.CLOSED
+
+
+async def one_piece() -> AsyncIterator[bytes]:
+    yield b"abc"
+
+
+@pytest.mark.parametrize("content", [bytearray(b"abc"), memoryview(b"abc"), {"a": "b"}, 7])
+async def test_a_body_that_no_client_can_send_is_an_error_that_says_what_can(world: World, content: Any) -> None:
+    world.bind()
+    api = world.connect()
+    with pytest.raises(
+        TypeError, match=rf"content is of {type(content).__name__}; an? {world.kind} client takes bytes"
+    ):
+        await api.post("/", content=content)
+
+    assert (world.server.seen, api.client.breaker.state) == ([], servicelink.CircuitState.CLOSED)
+
+
+async def test_a_body_of_the_other_world_is_an_error_also_where_the_server_is_mocked(world: World) -> None:
+    world.bind()
+    mocks = {
+        "asynchronous": servicelink.create_mock_service_client,
+        "synchronous": sync.create_mock_service_client,
+    }
+    mocked = mocks[world.kind]("api")
+    mocked.post.returns({})
+    bodies: list[Any] = [iter([b"abc"]), io.BytesIO(b"abc")] if world.kind == "asynchronous" else [one_piece()]
+    for content in bodies:
+        with pytest.raises(TypeError, match="iterable of bytes"):
+            await world.connect().post("/", content=content)
+        with pytest.raises(TypeError, match="iterable of bytes"):
+            await Caller(mocked).post("/", content=content)
+
+    assert world.server.seen == []
 
 
 async def test_what_making_a_body_raises_is_its_callers_error_alone(world: World) -> None:
