@@ -99,6 +99,24 @@ async def test_an_interceptor_cannot_change_the_credential(world: World) -> None
     assert world.server.seen[0].headers.getlist("x-service-auth") == [OLD.text]
 
 
+async def test_an_interceptor_that_writes_a_name_in_capitals_sends_it_once(world: World) -> None:
+    class Shouting:
+        """An interceptor that spells names its own way."""
+
+        def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+            """Set two that are there already."""
+            call.metadata["X-Service-Auth"] = "forged"
+            call.metadata["X-Request-ID"] = "loud"
+            yield
+
+    world.bind()
+    await world.connect(interceptors=[Shouting()]).get("/", headers={"x-request-id": "quiet"})
+    headers = world.server.seen[0].headers
+
+    assert headers.getlist("x-service-auth") == [OLD.text]
+    assert headers.getlist("x-request-id") == ["loud"]
+
+
 async def test_a_url_of_the_links_own_origin_is_taken(world: World) -> None:
     world.bind()
 
@@ -263,7 +281,7 @@ async def test_a_body_of_the_other_world_is_an_error_also_where_the_server_is_mo
         "asynchronous": servicelink.create_mock_service_client,
         "synchronous": sync.create_mock_service_client,
     }
-    mocked = mocks[world.kind]("api")
+    mocked: Any = mocks[world.kind]("api")
     mocked.post.returns({})
     bodies: list[Any] = [iter([b"abc"]), io.BytesIO(b"abc")] if world.kind == "asynchronous" else [one_piece()]
     for content in bodies:

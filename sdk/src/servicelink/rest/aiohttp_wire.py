@@ -26,7 +26,7 @@ from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
 from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
-from servicelink.rest.fields import Measure
+from servicelink.rest.fields import Measure, beside
 from servicelink.rest.limits import CROWDED, Pool
 from servicelink.rest.upload import PIECE, Deadline, Upload, split
 
@@ -207,10 +207,7 @@ def _is_short_error(answer: aiohttp.ClientResponse) -> bool:
 
 
 def _headers(send: Send, request: httpx.Request) -> list[tuple[str, str]]:
-    call, credential = send.call, send.binding.credential
-    more: dict[str, Any] = dict(call.metadata)
-    if credential is not None:
-        more[credential.header.lower()] = credential.text
+    more: dict[str, Any] = dict(beside(send))
     headers = [
         (name, value.decode("latin-1"))
         for raw, value in request.headers.raw

@@ -60,4 +60,5 @@ class Streamed(httpx.Response):
 
     def _fail(self) -> ServiceError:
         body: Any = self.stream
-        return body.ending.fail(Result.CUT, BROKEN_ENCODING)
+        error: ServiceError = body.ending.fail(Result.CUT, BROKEN_ENCODING)
+        return error

@@ -7,6 +7,7 @@ import httpx
 
 from servicelink.calls.call import Call
 from servicelink.calls.failures import where
+from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
 
 DEFAULTS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "servicelink"}
@@ -42,6 +43,18 @@ def with_defaults(headers: Headers) -> httpx.Headers:
     for name, value in DEFAULTS.items():
         given.setdefault(name, value)
     return given
+
+
+def beside(send: Send) -> dict[str, str | bytes]:
+    """Answer what goes beside a request's own headers, in place of those of the same name: the credential as well.
+
+    In lower case, whatever interceptors write: two spellings of one name would both be sent.
+    """
+    more = {name.lower(): value for name, value in send.call.metadata.items()}
+    credential = send.binding.credential
+    if credential is not None:
+        more[credential.header.lower()] = credential.text
+    return more
 
 
 def frame(request: httpx.Request, call: Call) -> None:

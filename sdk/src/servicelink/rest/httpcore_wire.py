@@ -22,7 +22,7 @@ from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
 from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
-from servicelink.rest.fields import Measure
+from servicelink.rest.fields import Measure, beside
 from servicelink.rest.limits import CROWDED, Pool
 from servicelink.rest.sockets import Patience, PatientBackend, Sockets
 
@@ -207,10 +207,7 @@ def _is_short_error(answer: httpcore.Response) -> bool:
 
 
 def _headers(send: Send, request: httpx.Request) -> list[tuple[bytes, bytes]]:
-    credential = send.binding.credential
-    more = {name.encode(): _as_bytes(value) for name, value in send.call.metadata.items()}
-    if credential is not None:
-        more[credential.header.lower().encode()] = credential.text.encode()
+    more = {name.encode(): _as_bytes(value) for name, value in beside(send).items()}
     headers = [(name, value) for name, value in request.headers.raw if name.lower() not in more]
     headers.extend(more.items())
     return headers
