@@ -6,8 +6,10 @@ Encoded URLs stay as they are. A URL of another origin than the link's is an err
 import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -127,7 +129,7 @@ def require_sendable(binding: Binding, call: Call) -> None:
     An engine that refuses to send it would seem to be a server that fails.
     """
     address = _address(binding.uri)
-    if address is None or _origin(call.message.url) != address[1]:
+    if address is None or _origin(call.message.url) != address.origin:
         raise _elsewhere(call)
     for raw, value in call.message.headers.raw:
         require_field(raw.decode("latin-1"), value)
@@ -176,9 +178,18 @@ def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[s
     return metadata, given
 
 
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """A link's address without its final slash, its origin, and what its path leads through."""
+
+    prefix: str
+    origin: tuple[str, str, int | None]
+    steps: tuple[str, ...]
+
+
 @lru_cache(maxsize=256)
-def _address(uri: str) -> tuple[str, tuple[str, str, int | None]] | None:
-    """Answer an address without its final slash, and its origin; None for what is no http or https URL of a host."""
+def _address(uri: str) -> _Address | None:
+    """Answer a link's address, None for what is no http or https URL of a host that can be."""
     try:
         url = httpx.URL(uri)
     except httpx.InvalidURL:
@@ -188,7 +199,7 @@ def _address(uri: str) -> tuple[str, tuple[str, str, int | None]] | None:
     # A higher one would be taken modulo 65536, and the credential go to whoever listens there.
     if (url.port or 0) > _LAST_PORT or not _is_resolvable(url.raw_host.decode("ascii")):
         return None
-    return str(url).rstrip("/"), _origin(url)
+    return _Address(str(url).rstrip("/"), _origin(url), _steps(url))
 
 
 def _is_resolvable(host: str) -> bool:
@@ -210,24 +221,49 @@ def _join(binding: Binding, url: str | httpx.URL, call: Call) -> httpx.URL:
     address = _address(binding.uri)
     if address is None:
         raise LinkNotFound("its address is no http or https URL of a host", link=binding.link)
-    prefix, origin = address
-    target = _parse(url, prefix, call)
-    if _origin(target) != origin or target.userinfo:
+    target = _parse(url, address, call)
+    if _origin(target) != address.origin or target.userinfo:
         raise _elsewhere(call)
     return target
 
 
-def _parse(url: str | httpx.URL, prefix: str, call: Call) -> httpx.URL:
+def _parse(url: str | httpx.URL, address: _Address, call: Call) -> httpx.URL:
     try:
         if isinstance(url, str) and url.startswith("/") and not url.startswith("//"):
-            return httpx.URL(prefix + url)
+            return _below(address, url, call)
         given = httpx.URL(url)
         # Not `is_relative_url`, for which `//host/path` is relative as well.
         if given.scheme or given.host:
             return given
-        return httpx.URL(f"{prefix}/{str(given).removeprefix('/')}")
-    except httpx.InvalidURL as error:
+        return _below(address, f"/{str(given).removeprefix('/')}", call)
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ServiceError(f"the URL is malformed: {error}", **where(call, "Pass a path")) from None
+
+
+def _below(address: _Address, path: str, call: Call) -> httpx.URL:
+    """Answer the URL of a path; raises ServiceError for one that leaves the link's address.
+
+    Such as an ID `../admin` that somebody else chose and the application put into a path: the server, or what stands
+    before it, would take it for a path beside the link's. An address without a path is left by none.
+    """
+    target = httpx.URL(address.prefix + path)
+    if address.steps and _steps(target)[: len(address.steps)] != address.steps:
+        raise ServiceError(
+            "the path leaves the link's address", **where(call, "Leave `..` out of what is put into a path")
+        )
+    return target
+
+
+def _steps(url: httpx.URL) -> tuple[str, ...]:
+    """Answer what a path leads through, as the server reads it that takes most for `..`: decoded, without `;`, `//`."""
+    steps: list[str] = []
+    for part in unquote(url.raw_path.partition(b"?")[0].decode("ascii")).replace("\\", "/").split("/"):
+        step = part.partition(";")[0]
+        if step == "..":
+            del steps[-1:]
+        elif step not in {"", "."}:
+            steps.append(part)
+    return tuple(steps)
 
 
 def _files(files: Any) -> Iterable[Any]:
