@@ -221,3 +221,15 @@ async def test_nobody_waits_for_a_server_longer_than_asked(world: World) -> None
         await wait_until_ready(world, world.connect(stage, hands), 1.0)
 
     assert sum(hands.slept) <= 1.0
+
+
+async def test_waiting_for_a_server_takes_no_turns_of_the_clients_rate(world: World) -> None:
+    async def starting(peer: Peer, request: Request) -> None:
+        await peer.reply(503 if len(stage.requests) < 4 else 200)
+
+    stage = await world.stage(starting)
+    caller = world.connect(stage, Hands(), rate_limit=servicelink.RateLimit(1, per=60))
+    await wait_until_ready(world, caller, 30)
+
+    assert len(stage.requests) == 4
+    assert (await caller.get("/")).status_code == 200
