@@ -89,6 +89,13 @@ async def test_the_time_limit_bounds_the_whole_answer_however_slowly_it_comes(wo
         await world.connect(stage).get("/", timeout=0.1)
 
 
+@pytest.mark.parametrize("seconds", [3e6, 3e7, 1e10, 1e300])
+async def test_a_time_limit_may_be_as_long_as_anybody_likes(world: World, seconds: float) -> None:
+    api = world.connect(await world.stage(fine), write_timeout=seconds)
+
+    assert (await api.post("/", content=b"x", timeout=seconds)).text == "fine"
+
+
 async def test_an_attempt_that_takes_too_long_is_tried_again(world: World) -> None:
     async def first_is_silent(peer: Peer, request: Request) -> None:
         await (silent if len(stage.requests) == 1 else fine)(peer, request)

@@ -21,6 +21,8 @@ import httpcore
 from servicelink import forks
 
 _LARGEST_WRITE = 65536
+# Seconds: a year. Who has more has no limit, and would get beyond what the system counts.
+_FOR_EVER = 31_536_000.0
 
 
 class Patience:
@@ -39,7 +41,7 @@ class Patience:
         seconds = min(self.until - self._clock(), longest)
         if seconds <= 0:
             raise TimeoutError
-        return None if seconds == math.inf else seconds
+        return None if seconds > _FOR_EVER else seconds
 
 
 class Sockets:
