@@ -89,10 +89,9 @@ class AiohttpWire:
             problem = CROWDED if queue.is_in else "no whole answer in time"
             return Outcome(Result.TIMEOUT, problem=problem, blameless=queue.is_in)
         except (aiohttp.ClientError, OSError) as error:
-            if isinstance(data, Upload) and data.problem is not None:
-                raise data.problem from None
-            problem = f"the connection broke before the answer was whole: {type(error).__name__}"
-            return Outcome(Result.CUT, problem=problem)
+            if not isinstance(data, Upload) or data.problem is None:
+                problem = f"the connection broke before the answer was whole: {type(error).__name__}"
+                return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
             return Outcome(Result.CUT, problem=BROKEN_ENCODING)
         except BaseException as error:  # noqa: BLE001 - a cancellation above all
@@ -102,6 +101,8 @@ class AiohttpWire:
                 return Outcome(Result.CUT, problem="the client was closed before the answer was whole")
             # Without the engine's frames: who reports errors with what their frames hold would report the headers.
             raise error.with_traceback(None)  # noqa: B904 - it is the same error
+        # Not where aiohttp's error is at hand, which it would keep, with frames that hold the headers.
+        raise data.problem
 
     async def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""

@@ -80,9 +80,8 @@ class HttpcoreWire:
         except (httpcore.TimeoutException, TimeoutError):
             return Outcome(Result.TIMEOUT, problem="no whole answer in time")
         except httpcore.LocalProtocolError:
-            # Of the caller's doing: it speaks against no server.
-            problem = "what is to be sent is no HTTP, so it was not sent"
-            raise ServiceError(problem, **where(call, "See whether the headers are what a server can read")) from None
+            # Told below: an error keeps the one in whose `except` it is raised, whose frames hold the headers.
+            pass
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
@@ -91,6 +90,9 @@ class HttpcoreWire:
         finally:
             if not streams:
                 self._end(shared)
+        # Of the caller's doing: it speaks against no server.
+        problem = "what is to be sent is no HTTP, so it was not sent"
+        raise ServiceError(problem, **where(call, "See whether the headers are what a server can read"))
 
     def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""
