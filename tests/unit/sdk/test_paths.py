@@ -62,3 +62,13 @@ async def test_a_path_below_a_links_address_arrives_as_it_is(world: World, path:
 
     arrived = path.partition("?")[0].replace("/users/../", "/") or "/"
     assert world.server.seen[0].scope["raw_path"].decode() == f"/api{arrived}"
+
+
+@pytest.mark.parametrize("path", ["/\ud800", "//[", "/" + "a" * 100_000])
+async def test_a_url_that_is_none_is_its_callers_error(world: World, path: str) -> None:
+    world.bind()
+    with pytest.raises(servicelink.ServiceError, match="URL") as malformed:
+        await world.connect().get(path)
+
+    assert (malformed.value.link, malformed.value.operation) == ("shop/web-to-api", "GET")
+    assert world.server.seen == []

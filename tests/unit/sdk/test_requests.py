@@ -200,6 +200,9 @@ async def test_a_header_that_cannot_be_sent_is_its_callers_error_alone(
         with pytest.raises(servicelink.ServiceError) as bad:
             await api.get("/", headers=None if names else dict([field]))
         assert type(bad.value) is servicelink.ServiceError
+        assert (bad.value.link, bad.value.operation[:3]) == ("shop/web-to-api", "GET")
+        assert bad.value.request_id
+        assert bad.value.next_step
         assert (repr(field[0]) in str(bad.value), "ret" in str(bad.value)) == (True, False)
 
     assert (world.server.seen, api.client.breaker.state) == ([], servicelink.CircuitState.CLOSED)

@@ -60,24 +60,29 @@ class GraphQLExchange(RestExchange):
         self._operations = tuple(operations)
         self._is_batch = is_batch
         self._path = path
-        said = httpx.Headers(headers if headers is None or isinstance(headers, Mapping) else list(headers))
-        for name, value in _TYPES.items():
-            said.setdefault(name, value)
+        said = [] if headers is None else list(headers.items() if isinstance(headers, Mapping) else headers)
+        named = {name.lower() for name, _ in said}
+        said += [(name, value) for name, value in _TYPES.items() if name not in named]
         super().__init__("POST", "", options, headers=said, content={"content": self._render()})
 
     def _render(self) -> bytes:
         rendered = [one.render() for one in self._operations]
         try:
             return json.dumps(rendered if self._is_batch else rendered[0], allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise ServiceError(f"the variables are no JSON: {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            step = "Pass variables of what JSON has: text, numbers, true, false, null, lists and objects"
+            raise ServiceError(f"the variables are no JSON: {error}", operation=self._title, next_step=step) from None
+
+    @property
+    def _title(self) -> str:
+        return f"batch of {len(self._operations)}" if self._is_batch else self._operations[0].title
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call; raises ServiceError for headers that cannot be sent."""
         self._url = self._address(binding)
         call = super().open(binding, deadline, timeout)
         call.protocol = Protocol.GRAPHQL
-        call.operation = f"batch of {len(self._operations)}" if self._is_batch else self._operations[0].title
+        call.operation = self._title
         if self.options.idempotent is None:
             call.idempotent = all(one.kind == QUERY for one in self._operations)
         return call

@@ -18,7 +18,7 @@ from servicelink.calls.call import Call, Metadata, Outcome, Result
 from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.calls.retry import parse_retry_after
-from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, fresh_id, incoming
+from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, Incoming, fresh_id, incoming
 from servicelink.errors import LinkNotFound, RemoteError, ServiceError
 from servicelink.rest.fields import DEFAULTS, OF_BODY, TOKEN, Headers, frame, require_field, with_defaults
 from servicelink.verify import Code
@@ -79,24 +79,32 @@ class RestExchange:
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call; raises ServiceError for a URL that leads elsewhere and for what cannot be sent."""
-        if not TOKEN.fullmatch(self.method):
-            raise ServiceError(f"{self.method!r} is no name that a method can have (RFC 9110)", link=binding.link)
-        metadata, given = _metadata(self._headers)
+        came = incoming.get()
         call = Call(
             protocol=Protocol.REST,
             link=binding.link,
             server=binding.server,
-            operation=self.method,
+            operation="",
             message=None,
-            metadata=metadata,
-            request_id=str(metadata[REQUEST_ID_HEADER]),
-            correlation_id=str(metadata[CORRELATION_ID_HEADER]),
+            metadata={},
+            request_id=came.request_id or fresh_id(),
+            correlation_id="",
             deadline=deadline,
             timeout=timeout,
             idempotent=self.method in IDEMPOTENT if self.options.idempotent is None else self.options.idempotent,
             streamed=self._streamed,
             kid=binding.kid,
         )
+        if not TOKEN.fullmatch(self.method):
+            problem = f"{self.method!r} is no name that a method can have (RFC 9110)"
+            raise ServiceError(problem, **where(call, "Pass a method such as GET"))
+        call.operation = self.method
+        given: httpx.Headers | dict[str, str] = (
+            DEFAULTS if self._headers is None else with_defaults(self._headers, call)
+        )
+        call.request_id = given.get(REQUEST_ID_HEADER) or call.request_id
+        call.correlation_id = given.get(CORRELATION_ID_HEADER) or came.correlation_id or call.request_id
+        call.metadata = _metadata(call, came, given)
         target = _join(binding, self._url, call)
         # Encoded: a decoded path may hold line breaks, with which whoever names it would write log lines of his own.
         call.operation = f"{self.method} {target.raw_path.partition(b'?')[0].decode('ascii')}"
@@ -132,9 +140,9 @@ def require_sendable(binding: Binding, call: Call) -> None:
     if address is None or _origin(call.message.url) != address.origin:
         raise _elsewhere(call)
     for raw, value in call.message.headers.raw:
-        require_field(raw.decode("latin-1"), value)
+        require_field(raw.decode("latin-1"), value, call)
     for name, said in call.metadata.items():
-        require_field(name, said)
+        require_field(name, said, call)
         if name.lower() in OF_BODY:
             raise ServiceError(
                 f"the header {name!r} follows from the body", **where(call, "Leave it out of call.metadata")
@@ -162,20 +170,14 @@ def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
     return Outcome(result, status, code, response.headers, response, retry_after=after)
 
 
-def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[str, str]]:
-    """Answer what goes along of the incoming call, and the application's own headers over the defaults."""
-    came = incoming.get()
-    given: httpx.Headers | dict[str, str] = DEFAULTS
-    if headers is not None:
-        given = with_defaults(headers)
-    request_id = given.get(REQUEST_ID_HEADER) or came.request_id or fresh_id()
-    correlation_id = given.get(CORRELATION_ID_HEADER) or came.correlation_id or request_id
-    metadata: Metadata = {REQUEST_ID_HEADER: request_id, CORRELATION_ID_HEADER: correlation_id}
+def _metadata(call: Call, came: Incoming, given: Mapping[str, str]) -> Metadata:
+    """Answer the IDs of a call, and what goes along of the incoming one."""
+    metadata: Metadata = {REQUEST_ID_HEADER: call.request_id, CORRELATION_ID_HEADER: call.correlation_id}
     if came.traceparent is not None and "traceparent" not in given:
         metadata["traceparent"] = came.traceparent
         if came.tracestate is not None:
             metadata["tracestate"] = came.tracestate
-    return metadata, given
+    return metadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,24 +21,27 @@ _LENGTHS = "Leave content-length out, or have it say how long the body is"
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
-def require_field(name: str, value: str | bytes) -> None:
+def require_field(name: str, value: str | bytes, call: Call) -> None:
     """Raise ServiceError for a header that cannot be sent; it does not repeat the value, which may be secret."""
     if not TOKEN.fullmatch(name):
-        raise ServiceError(f"{name!r} is no name that a header can have (RFC 9110)")
+        problem = f"{name!r} is no name that a header can have (RFC 9110)"
+        raise ServiceError(problem, **where(call, "Leave the header out, or name it otherwise"))
     if isinstance(value, str) and not value.isascii():
-        raise ServiceError(f"the header {name!r} holds characters beyond ASCII; encode its value first")
+        problem = f"the header {name!r} holds characters beyond ASCII"
+        raise ServiceError(problem, **where(call, "Encode its value first"))
     if not _VALUE.fullmatch(value if isinstance(value, str) else value.decode("latin-1")):
         problem = "holds a line break or another character that none may, or white space around its value"
-        raise ServiceError(f"the header {name!r} {problem}, so it cannot be sent")
+        step = "Encode its value first, or strip it"
+        raise ServiceError(f"the header {name!r} {problem}, so it cannot be sent", **where(call, step))
 
 
-def with_defaults(headers: Headers) -> httpx.Headers:
+def with_defaults(headers: Headers, call: Call) -> httpx.Headers:
     """Answer the application's headers, and what is sent where it says nothing; raises ServiceError."""
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for name, said in pairs:
         # Before httpx encodes them, whose error would name neither.
         if isinstance(name, str) and isinstance(said, str | bytes):
-            require_field(name, said)
+            require_field(name, said, call)
     given = httpx.Headers(pairs)
     for name, value in DEFAULTS.items():
         given.setdefault(name, value)
