@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from sdk_faults import (
     World,
     fine,
@@ -19,6 +20,7 @@ from sdk_worlds import WORLDS, Peer, Request, in_thread, staged
 
 import servicelink
 from servicelink import sync
+from servicelink.rest.limits import parse_pool
 
 
 @pytest.fixture(params=WORLDS)
@@ -138,6 +140,15 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used(world: World)
     await api.get("/")
 
     assert stage.connections == 2
+
+
+@pytest.mark.parametrize("limits", [None, httpx.Limits(max_connections=9, keepalive_expiry=None)])
+def test_an_idle_connection_is_given_up_before_a_server_of_usual_settings_closes_it(
+    limits: httpx.Limits | None,
+) -> None:
+    server = uvicorn.Config("none", log_config=None)
+
+    assert parse_pool(limits, None).idle_for < server.timeout_keep_alive
 
 
 async def test_a_forked_child_opens_connections_of_its_own_and_finds_locks_open() -> None:

@@ -24,6 +24,18 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield World(request.param, stack)
 
 
+class Listening:
+    """An interceptor that notes how calls ended."""
+
+    def __init__(self, heard: list[servicelink.Result]) -> None:
+        self._heard = heard
+
+    def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+        """Note it."""
+        outcome = yield
+        self._heard.append(outcome.result)
+
+
 async def test_a_stream_is_read_as_it_comes(world: World) -> None:
     rest = asyncio.Event()
 
@@ -101,16 +113,7 @@ async def test_a_stream_that_breaks_off_raises_and_speaks_against_the_server(wor
 
 async def test_a_stream_with_a_broken_encoding_breaks_off_for_everybody_who_asks(world: World) -> None:
     heard: list[servicelink.Result] = []
-
-    class Listening:
-        """An interceptor."""
-
-        def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
-            """Take note of how it ended."""
-            outcome = yield
-            heard.append(outcome.result)
-
-    api = world.connect(await world.stage(bad_gzip), interceptors=[Listening()])
+    api = world.connect(await world.stage(bad_gzip), interceptors=[Listening(heard)])
     async with api.stream("GET", "/") as streamed:
         with pytest.raises(servicelink.ServiceUnavailable, match="encoding") as cut:
             await streamed.pieces()
@@ -159,3 +162,19 @@ async def test_a_stream_that_begins_busy_is_tried_again(world: World) -> None:
     stage = await world.stage(busy)
     async with world.connect(stage, Hands()).stream("GET", "/") as streamed:
         assert len(b"".join(await streamed.pieces())) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("asynchronous", asyncio.CancelledError), ("synchronous", KeyboardInterrupt), ("synchronous", SystemExit)],
+)
+async def test_who_goes_away_while_he_reads_a_stream_is_told_of_as_gone(kind: str, error: type[BaseException]) -> None:
+    heard: list[servicelink.Result] = []
+    async with AsyncExitStack() as stack:
+        world = World(kind, stack)
+        api = world.connect(await world.stage(fine), interceptors=[Listening(heard)])
+        with pytest.raises(error):
+            async with api.stream("GET", "/"):
+                raise error
+
+    assert heard == [servicelink.Result.CANCELLED]
