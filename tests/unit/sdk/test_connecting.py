@@ -8,7 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from sdk_faults import fine
+from sdk_worlds import WORLDS, open_caller, staged
 
+import servicelink
 from servicelink import ServiceTimeout, sync
 
 REAL = socket.getaddrinfo
@@ -86,3 +89,18 @@ def test_an_address_that_is_silent_is_passed_over_in_time(
 
     with sync.ServiceClient(base_url=f"http://api:{silent[1]}", service_name="api", timeout=3, retries=0) as client:
         assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:65536", "127.0.0.1:{port}", "a..b", "a" * 64, ".a", "[::1]:70000"])
+@pytest.mark.parametrize("kind", WORLDS)
+async def test_an_address_that_nobody_can_have_is_no_link_and_nothing_is_sent_anywhere(kind: str, host: str) -> None:
+    async with staged(fine) as stage:
+        # Modulo 65536 it is the server's own port.
+        port = int(stage.address.rpartition(":")[2]) + 65536
+        address = f"http://{host.format(port=port)}/"
+        api = open_caller(kind, service_name="api", base_url=address, api_key="AAAA", timeout=3, retries=0)
+        with pytest.raises(servicelink.LinkNotFound, match="address"):
+            await api.get("/")
+        await api.close()
+
+    assert stage.connections == 0

@@ -1,20 +1,25 @@
 """Connections are kept while they are good, bounded, each process's own, and given back."""
 
 import asyncio
+import gc
 import os
 import threading
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpcore
 import httpx
 import pytest
+import uvicorn
 from sdk_faults import World, fine
 from sdk_worlds import WORLDS, Peer, Request, in_thread, staged
 
 import servicelink
 from servicelink import sync
+from servicelink.rest.limits import parse_pool
 
 
 @pytest.fixture(params=WORLDS)
@@ -125,7 +130,7 @@ async def test_a_connection_that_a_thread_was_given_is_nobody_elses_before_it_be
         calling = asyncio.create_task(in_thread(api.get, "/"))
         await asyncio.to_thread(begins.wait, 20)
         other = asyncio.create_task(in_thread(api.get, "/"))
-        while len(shared.pool.connections) < 2:
+        while len(shared.pool.connections) < 2:  # noqa: ASYNC110 - another thread opens it
             await asyncio.sleep(0.001)
         given = connection.is_idle(), connection.is_available(), connection.has_expired()
         goes_on.set()
@@ -166,6 +171,15 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used(world: World)
     await api.get("/")
 
     assert stage.connections == 2
+
+
+@pytest.mark.parametrize("limits", [None, httpx.Limits(max_connections=9, keepalive_expiry=None)])
+def test_an_idle_connection_is_given_up_before_a_server_of_usual_settings_closes_it(
+    limits: httpx.Limits | None,
+) -> None:
+    server = uvicorn.Config("none", log_config=None)
+
+    assert parse_pool(limits, None).idle_for < server.timeout_keep_alive
 
 
 async def test_a_forked_child_opens_connections_of_its_own_and_finds_locks_open() -> None:
@@ -240,3 +254,97 @@ async def test_threads_share_a_synchronous_client() -> None:
         api.close()
 
     assert answers == ["fine"] * 50
+
+
+async def test_an_event_loop_that_ended_without_closing_leaves_no_socket_behind() -> None:
+    def count_after(times: int) -> int:
+        for _ in range(times):
+            assert asyncio.run(_get_fine(api))
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with warnings.catch_warnings():
+        # What asyncio says of those that were left open.
+        warnings.simplefilter("ignore", ResourceWarning)
+        async with staged(fine) as stage:
+            api = servicelink.ServiceClient(service_name="api", base_url=stage.address)
+            first = await in_thread(count_after, 1)
+            later = await in_thread(count_after, 20)
+            await api.aclose()
+        gc.collect()
+
+    assert later - first < 10
+    assert stage.connections == 21
+
+
+async def _get_fine(api: servicelink.ServiceClient) -> bool:
+    return (await api.get("/")).text == "fine"
+
+
+BEGUN = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nfirst"
+WITHOUT_LENGTH = b"HTTP/1.1 200 OK\r\n\r\nfirst"
+
+
+@pytest.mark.parametrize("begun", [b"", BEGUN, WITHOUT_LENGTH])
+async def test_closing_a_client_fails_its_calls_under_way_at_once(world: World, begun: bytes) -> None:
+    came = asyncio.Event()
+
+    async def hold(peer: Peer, request: Request) -> None:
+        await peer.send(begun)
+        came.set()
+        await peer.until_gone()
+
+    stage = await world.stage(hold)
+    api = world.connect(stage, timeout=10)
+    call = asyncio.create_task(api.get("/"))
+    await came.wait()
+    # Until it waits for more; nothing tells when.
+    await asyncio.sleep(0.05)
+    await api.close()
+    with pytest.raises(servicelink.ServiceUnavailable) as cut:
+        await asyncio.wait_for(call, 5)
+
+    assert (type(cut.value), cut.value.unsent) == (servicelink.ServiceUnavailable, False)
+
+
+@pytest.mark.parametrize("begun", [BEGUN, WITHOUT_LENGTH])
+async def test_closing_a_client_ends_a_stream_that_somebody_reads(world: World, begun: bytes) -> None:
+    async def hold(peer: Peer, request: Request) -> None:
+        await peer.send(begun)
+        await peer.until_gone()
+
+    async def read() -> None:
+        async with api.stream("GET", "/") as streamed:
+            reads.set()
+            await streamed.pieces()
+
+    stage, reads = await world.stage(hold), asyncio.Event()
+    api = world.connect(stage, timeout=10)
+    reading = asyncio.create_task(read())
+    await reads.wait()
+    # As above.
+    await asyncio.sleep(0.05)
+    await api.close()
+    with pytest.raises(servicelink.ServiceUnavailable) as cut:
+        await asyncio.wait_for(reading, 5)
+
+    assert (type(cut.value), cut.value.unsent) == (servicelink.ServiceUnavailable, False)
+
+
+async def test_closing_a_client_fails_a_call_that_waits_for_a_connection_and_cancels_nobody() -> None:
+    came = asyncio.Event()
+
+    async def hold(peer: Peer, request: Request) -> None:
+        came.set()
+        await peer.until_gone()
+
+    async with staged(hold) as stage:
+        limits = httpx.Limits(max_connections=1)
+        api = servicelink.ServiceClient(service_name="api", base_url=stage.address, timeout=10, limits=limits)
+        calls = [asyncio.create_task(api.get("/")) for _ in range(2)]
+        await came.wait()
+        await api.aclose()
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(one) for one in failed] == [servicelink.ServiceUnavailable] * 2
+    assert len(stage.requests) == 1

@@ -1,6 +1,7 @@
 """What a server, a network or a caller may do to a call, over real sockets, in both worlds."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -41,12 +42,58 @@ async def test_an_answer_that_is_not_whole_is_no_answer_and_is_not_asked_for_aga
     assert len(stage.requests) == 1
 
 
+@pytest.mark.parametrize("charset", ["undefined", "hex", "rot13", "utf-8", "no-such"])
+async def test_an_error_in_a_charset_that_is_none_has_its_body_all_the_same(world: World, charset: str) -> None:
+    async def wrong(peer: Peer, request: Request) -> None:
+        await peer.reply(500, b"sorry \xff", content_type=f"text/plain; charset={charset}")
+
+    api = world.connect(await world.stage(wrong))
+    with pytest.raises(servicelink.RemoteError) as remote:
+        await api.get("/", raise_for_status=True)
+
+    assert (remote.value.status, remote.value.body) == (500, "sorry \N{REPLACEMENT CHARACTER}")
+
+
+async def test_the_words_beside_a_status_may_be_of_any_language(world: World) -> None:
+    async def not_found(peer: Peer, request: Request) -> None:
+        await peer.send("HTTP/1.1 404 не найдено\r\ncontent-length: 4\r\n\r\nnone".encode())
+
+    api = world.connect(await world.stage(not_found))
+    answer = await api.get("/")
+    async with api.stream("GET", "/") as streamed:
+        pieces = await streamed.pieces()
+
+    assert (answer.status_code, answer.extensions["reason_phrase"].decode()) == (404, "не найдено")
+    assert pieces == [b"none"]
+
+
+ODD_CODES = ["A\nlink gone: answered", "\ud800", "\x1b[31m", "a" * 65, "", 7]
+
+
+@pytest.mark.parametrize("code", ODD_CODES)
+async def test_a_code_that_is_no_name_is_not_repeated(world: World, code: Any) -> None:
+    async def wrong(peer: Peer, request: Request) -> None:
+        await peer.reply(409, json.dumps({"error": {"code": code}}).encode(), content_type="application/json")
+
+    with pytest.raises(servicelink.RemoteError) as remote:
+        await world.connect(await world.stage(wrong)).get("/", raise_for_status=True)
+
+    assert (remote.value.code, remote.value.problem) == (None, "the application answered 409")
+
+
 @pytest.mark.parametrize("play", [silent, silent_in_the_middle, slow_head, slow_body])
 async def test_the_time_limit_bounds_the_whole_answer_however_slowly_it_comes(world: World, play: Play) -> None:
     stage = await world.stage(play)
 
     with pytest.raises(servicelink.ServiceTimeout):
         await world.connect(stage).get("/", timeout=0.1)
+
+
+@pytest.mark.parametrize("seconds", [3e6, 3e7, 1e10, 1e300])
+async def test_a_time_limit_may_be_as_long_as_anybody_likes(world: World, seconds: float) -> None:
+    api = world.connect(await world.stage(fine), write_timeout=seconds)
+
+    assert (await api.post("/", content=b"x", timeout=seconds)).text == "fine"
 
 
 async def test_an_attempt_that_takes_too_long_is_tried_again(world: World) -> None:
@@ -181,3 +228,15 @@ async def test_nobody_waits_for_a_server_longer_than_asked(world: World) -> None
         await wait_until_ready(world, world.connect(stage, hands), 1.0)
 
     assert sum(hands.slept) <= 1.0
+
+
+async def test_waiting_for_a_server_takes_no_turns_of_the_clients_rate(world: World) -> None:
+    async def starting(peer: Peer, request: Request) -> None:
+        await peer.reply(503 if len(stage.requests) < 4 else 200)
+
+    stage = await world.stage(starting)
+    caller = world.connect(stage, Hands(), rate_limit=servicelink.RateLimit(1, per=60))
+    await wait_until_ready(world, caller, 30)
+
+    assert len(stage.requests) == 4
+    assert (await caller.get("/")).status_code == 200

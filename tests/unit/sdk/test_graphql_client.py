@@ -253,18 +253,33 @@ def test_a_document_that_does_not_say_which_operation_is_an_error(document: str,
         GraphQLOperation(document, operation_name=name)
 
 
+def deep() -> list[Any]:
+    """Answer lists within lists, deeper than any program goes."""
+    found: list[Any] = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+
 async def test_mistakes_are_told_before_anything_is_sent(open_asker: Open) -> None:
     asker, stage = await open_asker(answering({"data": {}}))
-    for call in (
-        asker.query(DROP),
-        asker.mutate(USER),
-        asker.query("subscription { a }"),
-        asker.query("{ a }", {"a": object()}),
-        asker.query("{ a }", {"a": float("nan")}),
-        asker.batch([]),
-    ):
-        with pytest.raises(servicelink.ServiceError):
-            await call
+    mistakes: tuple[Callable[[], Any], ...] = (
+        lambda: asker.query(DROP),
+        lambda: asker.mutate(USER),
+        lambda: asker.query("subscription { a }"),
+        lambda: asker.query("fragment F on Q { a }"),
+        lambda: asker.query(USER, operation_name="Other"),
+        lambda: asker.query("{ a }", {"a": object()}),
+        lambda: asker.query("{ a }", {"a": float("nan")}),
+        lambda: asker.query("{ a }", {"a": deep()}),
+        lambda: asker.batch([]),
+        lambda: asker.query("{ a }", headers={"x y": "1"}),
+        lambda: asker.query("{ a }", headers={"schlüssel": "1"}),
+    )
+    for ask in mistakes:
+        with pytest.raises(servicelink.ServiceError) as mistaken:
+            await ask()
+        assert (mistaken.value.link, bool(mistaken.value.next_step)) == ("catalog", True)
     with pytest.raises(TypeError, match="retry"):
         await asker.query("{ a }", retry=1)
 

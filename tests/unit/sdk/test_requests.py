@@ -1,6 +1,7 @@
 """What a client sends is what its caller gave: methods, URLs, headers and bodies; and the credential to nobody else."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from sdk_bound import METHODS, OLD, Mount, World, bound_world
-from sdk_worlds import WORLDS, in_thread
+from sdk_worlds import WORLDS, Caller, in_thread
 
 import servicelink
 from servicelink import CallRow, Protocol, sync
@@ -98,6 +99,24 @@ async def test_an_interceptor_cannot_change_the_credential(world: World) -> None
     assert world.server.seen[0].headers.getlist("x-service-auth") == [OLD.text]
 
 
+async def test_an_interceptor_that_writes_a_name_in_capitals_sends_it_once(world: World) -> None:
+    class Shouting:
+        """An interceptor that spells names its own way."""
+
+        def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+            """Set two that are there already."""
+            call.metadata["X-Service-Auth"] = "forged"
+            call.metadata["X-Request-ID"] = "loud"
+            yield
+
+    world.bind()
+    await world.connect(interceptors=[Shouting()]).get("/", headers={"x-request-id": "quiet"})
+    headers = world.server.seen[0].headers
+
+    assert headers.getlist("x-service-auth") == [OLD.text]
+    assert headers.getlist("x-request-id") == ["loud"]
+
+
 async def test_a_url_of_the_links_own_origin_is_taken(world: World) -> None:
     world.bind()
 
@@ -181,6 +200,9 @@ async def test_a_header_that_cannot_be_sent_is_its_callers_error_alone(
         with pytest.raises(servicelink.ServiceError) as bad:
             await api.get("/", headers=None if names else dict([field]))
         assert type(bad.value) is servicelink.ServiceError
+        assert (bad.value.link, bad.value.operation[:3]) == ("shop/web-to-api", "GET")
+        assert bad.value.request_id
+        assert bad.value.next_step
         assert (repr(field[0]) in str(bad.value), "ret" in str(bad.value)) == (True, False)
 
     assert (world.server.seen, api.client.breaker.state) == ([], servicelink.CircuitState.CLOSED)
@@ -238,6 +260,40 @@ async def test_a_body_in_pieces_is_as_long_as_it_says(world: World) -> None:
         (None, "chunked"),
     ]
     assert api.client.breaker.state is servicelink.CircuitState.CLOSED
+
+
+async def one_piece() -> AsyncIterator[bytes]:
+    yield b"abc"
+
+
+@pytest.mark.parametrize("content", [bytearray(b"abc"), memoryview(b"abc"), {"a": "b"}, 7])
+async def test_a_body_that_no_client_can_send_is_an_error_that_says_what_can(world: World, content: Any) -> None:
+    world.bind()
+    api = world.connect()
+    with pytest.raises(
+        TypeError, match=rf"content is of {type(content).__name__}; an? {world.kind} client takes bytes"
+    ):
+        await api.post("/", content=content)
+
+    assert (world.server.seen, api.client.breaker.state) == ([], servicelink.CircuitState.CLOSED)
+
+
+async def test_a_body_of_the_other_world_is_an_error_also_where_the_server_is_mocked(world: World) -> None:
+    world.bind()
+    mocks = {
+        "asynchronous": servicelink.create_mock_service_client,
+        "synchronous": sync.create_mock_service_client,
+    }
+    mocked: Any = mocks[world.kind]("api")
+    mocked.post.returns({})
+    bodies: list[Any] = [iter([b"abc"]), io.BytesIO(b"abc")] if world.kind == "asynchronous" else [one_piece()]
+    for content in bodies:
+        with pytest.raises(TypeError, match="iterable of bytes"):
+            await world.connect().post("/", content=content)
+        with pytest.raises(TypeError, match="iterable of bytes"):
+            await Caller(mocked).post("/", content=content)
+
+    assert world.server.seen == []
 
 
 async def test_what_making_a_body_raises_is_its_callers_error_alone(world: World) -> None:

@@ -1,7 +1,7 @@
 """No credential is in what reporters of errors collect: errors, the locals of their frames, the request they see."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -65,6 +65,52 @@ async def test_no_key_is_in_the_frames_of_a_failed_call(kind: str, play: Play) -
         await api.close()
 
     assert stage.requests[0].headers["x-service-auth"] == KEY.text
+    assert leaks_of(failed.value, KEY.text) == []
+
+
+async def half(peer: Peer, request: Request) -> None:
+    await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
+    raise EOFError
+
+
+def failing() -> Iterator[bytes]:
+    """A body that an application fails to make."""
+    yield b"ab"
+    raise LookupError
+
+
+async def failing_later() -> AsyncIterator[bytes]:
+    """As `failing`."""
+    for piece in failing():
+        yield piece
+
+
+@pytest.mark.parametrize("what", ["body", "host"])
+@pytest.mark.parametrize("kind", WORLDS)
+async def test_no_key_is_in_the_frames_of_a_call_that_cannot_be_sent(kind: str, what: str) -> None:
+    body = failing_later() if kind == "asynchronous" else failing()
+    options: Any = {"content": body} if what == "body" else {"headers": [("host", "a"), ("host", "b")]}
+    async with staged(fail) as stage:
+        api = open_caller(kind, service_name="api", base_url=stage.address, api_key=KEY.text, timeout=2, retries=0)
+        with pytest.raises((LookupError, servicelink.ServiceError)) as failed:
+            await api.request("POST", "/v1/x", raise_for_status=True, **options)
+        await api.close()
+        while not stage.connections:  # noqa: ASYNC110 - the stage tells of none
+            # A connection that was closed at once is still to be taken.
+            await asyncio.sleep(0)
+
+    assert leaks_of(failed.value, KEY.text) == []
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+async def test_no_key_is_in_the_frames_of_a_stream_that_breaks_off(kind: str) -> None:
+    async with staged(half) as stage:
+        api = open_caller(kind, service_name="api", base_url=stage.address, api_key=KEY.text)
+        async with api.stream("GET", "/v1/x") as streamed:
+            with pytest.raises(servicelink.ServiceUnavailable) as failed:
+                await streamed.pieces()
+        await api.close()
+
     assert leaks_of(failed.value, KEY.text) == []
 
 

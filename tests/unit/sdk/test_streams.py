@@ -1,12 +1,13 @@
 """An answer that is read as it comes: it may last, but not be silent, and ends as it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import AsyncExitStack
 
 import pytest
 from sdk_faults import (
     World,
+    bad_gzip,
     fine,
     half,
     half_chunk,
@@ -21,6 +22,18 @@ import servicelink
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         yield World(request.param, stack)
+
+
+class Listening:
+    """An interceptor that notes how calls ended."""
+
+    def __init__(self, heard: list[servicelink.Result]) -> None:
+        self._heard = heard
+
+    def intercept(self, call: servicelink.Call) -> Generator[None, servicelink.Outcome, None]:
+        """Note it."""
+        outcome = yield
+        self._heard.append(outcome.result)
 
 
 async def test_a_stream_is_read_as_it_comes(world: World) -> None:
@@ -98,6 +111,16 @@ async def test_a_stream_that_breaks_off_raises_and_speaks_against_the_server(wor
     assert breaker.state is servicelink.CircuitState.OPEN
 
 
+async def test_a_stream_with_a_broken_encoding_breaks_off_for_everybody_who_asks(world: World) -> None:
+    heard: list[servicelink.Result] = []
+    api = world.connect(await world.stage(bad_gzip), interceptors=[Listening(heard)])
+    async with api.stream("GET", "/") as streamed:
+        with pytest.raises(servicelink.ServiceUnavailable, match="encoding") as cut:
+            await streamed.pieces()
+
+    assert (heard, cut.value.unsent) == ([servicelink.Result.CUT], False)
+
+
 async def test_what_a_reader_of_a_stream_raises_is_its_own_affair(world: World) -> None:
     stage = await world.stage(fine)
     breaker = servicelink.CircuitBreaker(failures=1)
@@ -139,3 +162,19 @@ async def test_a_stream_that_begins_busy_is_tried_again(world: World) -> None:
     stage = await world.stage(busy)
     async with world.connect(stage, Hands()).stream("GET", "/") as streamed:
         assert len(b"".join(await streamed.pieces())) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("asynchronous", asyncio.CancelledError), ("synchronous", KeyboardInterrupt), ("synchronous", SystemExit)],
+)
+async def test_who_goes_away_while_he_reads_a_stream_is_told_of_as_gone(kind: str, error: type[BaseException]) -> None:
+    heard: list[servicelink.Result] = []
+    async with AsyncExitStack() as stack:
+        world = World(kind, stack)
+        api = world.connect(await world.stage(fine), interceptors=[Listening(heard)])
+        with pytest.raises(error):
+            async with api.stream("GET", "/"):
+                raise error
+
+    assert heard == [servicelink.Result.CANCELLED]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import certifi
 import pytest
 from sdk_worlds import WORLDS, Hands, Peer, Request, Stage, open_caller, staged
 
@@ -83,4 +84,21 @@ async def test_a_server_that_cannot_prove_its_name_is_sent_nothing(
     await api.close()
 
     assert refused.value.unsent
+    assert stage.requests == []
+
+
+async def test_without_roots_of_its_own_a_client_trusts_what_the_system_trusts_and_no_other_list(
+    world: str, stack: AsyncExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority("authority")
+    listed = tmp_path / "cacert.pem"
+    listed.write_text(authority.trust)
+    monkeypatch.setattr(certifi, "where", lambda: str(listed))
+    server = served_by(authority.server("localhost"), tmp_path / "server")
+    stage = await stack.enter_async_context(staged(fine, tls=server))
+    api = open_caller(world, service_name="api", base_url=stage.address, retries=0)
+    with pytest.raises(servicelink.ServiceUnavailable):
+        await api.get("/")
+    await api.close()
+
     assert stage.requests == []

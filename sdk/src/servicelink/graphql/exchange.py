@@ -18,13 +18,13 @@ from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
 from servicelink.graphql.operation import QUERY, GraphQLOperation
-from servicelink.rest.exchange import FIRST_ERROR, RestExchange
+from servicelink.rest.exchange import FIRST_ERROR, RestExchange, code_of, text_of
 from servicelink.rest.fields import Headers
 from servicelink_contract.rules import Protocol
 
 DEFAULT_PATH = "/graphql"
 _TYPES = {"content-type": "application/json", "accept": "application/graphql-response+json, application/json;q=0.9"}
-# What of an answer a message may repeat: names, as the specification has them.
+# What of an answer's path a message may repeat: names, as the specification has them.
 _NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,63}", re.ASCII)
 
 
@@ -60,24 +60,29 @@ class GraphQLExchange(RestExchange):
         self._operations = tuple(operations)
         self._is_batch = is_batch
         self._path = path
-        said = httpx.Headers(headers if headers is None or isinstance(headers, Mapping) else list(headers))
-        for name, value in _TYPES.items():
-            said.setdefault(name, value)
+        said = [] if headers is None else list(headers.items() if isinstance(headers, Mapping) else headers)
+        named = {name.lower() for name, _ in said}
+        said += [(name, value) for name, value in _TYPES.items() if name not in named]
         super().__init__("POST", "", options, headers=said, content={"content": self._render()})
 
     def _render(self) -> bytes:
         rendered = [one.render() for one in self._operations]
         try:
             return json.dumps(rendered if self._is_batch else rendered[0], allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise ServiceError(f"the variables are no JSON: {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            step = "Pass variables of what JSON has: text, numbers, true, false, null, lists and objects"
+            raise ServiceError(f"the variables are no JSON: {error}", operation=self._title, next_step=step) from None
+
+    @property
+    def _title(self) -> str:
+        return f"batch of {len(self._operations)}" if self._is_batch else self._operations[0].title
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call; raises ServiceError for headers that cannot be sent."""
         self._url = self._address(binding)
         call = super().open(binding, deadline, timeout)
         call.protocol = Protocol.GRAPHQL
-        call.operation = f"batch of {len(self._operations)}" if self._is_batch else self._operations[0].title
+        call.operation = self._title
         if self.options.idempotent is None:
             call.idempotent = all(one.kind == QUERY for one in self._operations)
         return call
@@ -142,7 +147,7 @@ def _is_answer(member: Any) -> bool:
 
 def _no_answer(response: httpx.Response, code: str | None, call: Call) -> ServiceError:
     if response.status_code >= FIRST_ERROR:
-        return RemoteError(response.status_code, code, response.text, **where(call, ""))
+        return RemoteError(response.status_code, code, text_of(response), **where(call, ""))
     step = "See whether the link leads to a GraphQL server"
     return ServiceUnavailable("what came is no answer to a GraphQL request", **where(call, step))
 
@@ -151,7 +156,7 @@ def _answer(member: dict[str, Any], response: httpx.Response, call: Call) -> Gra
     data, errors = member.get("data"), member.get("errors")
     if errors is None:
         return GraphQLAnswer(data, None)
-    error = GraphQLError(response.status_code, _code(errors[0]), response.text, **where(call, ""))
+    error = GraphQLError(response.status_code, _code(errors[0]), text_of(response), **where(call, ""))
     error.path = _path(errors[0])
     error.errors = tuple(errors)
     error.data = data
@@ -168,8 +173,7 @@ def _problem(error: GraphQLError) -> str:
 
 def _code(error: dict[str, Any]) -> str | None:
     extensions = error.get("extensions")
-    code = extensions.get("code") if isinstance(extensions, dict) else None
-    return code if isinstance(code, str) and _NAME.fullmatch(code) else None
+    return code_of(extensions.get("code")) if isinstance(extensions, dict) else None
 
 
 def _path(error: dict[str, Any]) -> tuple[str | int, ...]:

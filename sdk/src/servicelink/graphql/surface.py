@@ -1,7 +1,8 @@
 """The methods of a GraphQL client, for both worlds: `D` is what one operation answers, `B` what a batch does."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 from servicelink.calls.options import CallOptions
@@ -45,6 +46,8 @@ class BatchOptions(TypedDict, total=False):
     idempotent: bool | None
 
 
+# The methods for the kinds of operations; a subscription has none.
+_METHODS = {QUERY: "query", MUTATION: "mutate"}
 _OF_CALL = frozenset({"timeout", "attempt_timeout", "retries", "idempotent"})
 _KNOWN = _OF_CALL | {"headers", "operation_name"}
 
@@ -98,21 +101,39 @@ class GraphQLMethods(Caller, Generic[D, B]):
 
         It may be made twice if all are queries. Raises as `query`, but for GraphQLError, which the answers hold.
         """
-        if not operations:
-            raise ServiceError("a batch holds at least one operation")
         given = _known(dict(options))
-        exchange = BatchExchange(
-            operations, self._options_of(given), path=self._path, headers=given.get("headers"), is_batch=True
-        )
+        with self._named():
+            if not operations:
+                raise ServiceError(
+                    "a batch holds at least one operation", next_step="Call it only where there is something to ask"
+                )
+            exchange = BatchExchange(
+                operations, self._options_of(given), path=self._path, headers=given.get("headers"), is_batch=True
+            )
         return self._ask_all(exchange)
 
     def _call(self, kind: str, document: str, variables: Mapping[str, Any] | None, options: dict[str, Any]) -> D:
         given = _known(options)
-        operation = GraphQLOperation(document, variables, given.get("operation_name"))
-        if operation.kind != kind:
-            raise ServiceError(f"the document holds a {operation.kind} and no {kind}", link=self._name)
-        exchange = SingleExchange((operation,), self._options_of(given), path=self._path, headers=given.get("headers"))
+        with self._named():
+            operation = GraphQLOperation(document, variables, given.get("operation_name"))
+            if operation.kind != kind:
+                step = (
+                    f"Pass it to {_METHODS[operation.kind]}()" if operation.kind in _METHODS else "Ask for it otherwise"
+                )
+                raise ServiceError(f"the document holds a {operation.kind} and no {kind}", next_step=step)
+            exchange = SingleExchange(
+                (operation,), self._options_of(given), path=self._path, headers=given.get("headers")
+            )
         return self._ask(exchange)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Have errors of before there is a call say whose they are."""
+        try:
+            yield
+        except ServiceError as error:
+            error.link = self._name
+            raise
 
     def _options_of(self, given: dict[str, Any]) -> CallOptions:
         said = {name: given[name] for name in given.keys() & _OF_CALL}

@@ -7,10 +7,13 @@ an application may log ever holds it.
 
 import asyncio
 import math
+import socket
 import ssl
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -21,14 +24,29 @@ from servicelink import forks
 from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
-from servicelink.rest.bodies import Ending
+from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
-from servicelink.rest.fields import Measure
+from servicelink.rest.fields import Measure, beside
 from servicelink.rest.limits import CROWDED, Pool
 from servicelink.rest.upload import PIECE, Deadline, Upload, split
 
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 Tls = Callable[[Binding], ssl.SSLContext | None]
+
+
+@dataclass(slots=True, eq=False)
+class _Engine:
+    """What an event loop has: a session, its sockets, and the answers that may still be read from them."""
+
+    session: aiohttp.ClientSession
+    sockets: "weakref.WeakSet[socket.socket]"
+    answers: "weakref.WeakSet[aiohttp.ClientResponse]"
+
+    async def close(self) -> None:
+        """Close it; whoever waits for an answer or for more of one hears of it, which aiohttp does not do."""
+        for answer in self.answers:
+            answer.content.set_exception(aiohttp.ClientConnectionError("closed"))
+        await self.session.close()
 
 
 class AiohttpWire:
@@ -39,8 +57,7 @@ class AiohttpWire:
         self._tls = tls
         self._wall = wall
         self._generation = forks.generation()
-        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession]
-        self._sessions = weakref.WeakKeyDictionary()
+        self._engines: dict[asyncio.AbstractEventLoop, _Engine] = {}
         # The parent's: neither used nor closed here.
         self._abandoned: list[Any] = []
 
@@ -72,15 +89,20 @@ class AiohttpWire:
             problem = CROWDED if queue.is_in else "no whole answer in time"
             return Outcome(Result.TIMEOUT, problem=problem, blameless=queue.is_in)
         except (aiohttp.ClientError, OSError) as error:
-            if isinstance(data, Upload) and data.problem is not None:
-                raise data.problem from None
-            problem = f"the connection broke before the answer was whole: {type(error).__name__}"
-            return Outcome(Result.CUT, problem=problem)
+            if not isinstance(data, Upload) or data.problem is None:
+                problem = f"the connection broke before the answer was whole: {type(error).__name__}"
+                return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
-            return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+            return Outcome(Result.CUT, problem=BROKEN_ENCODING)
         except BaseException as error:  # noqa: BLE001 - a cancellation above all
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+                # Nobody cancelled the caller: the client was closed while it waited.
+                return Outcome(Result.CUT, problem="the client was closed before the answer was whole")
             # Without the engine's frames: who reports errors with what their frames hold would report the headers.
             raise error.with_traceback(None)  # noqa: B904 - it is the same error
+        # Not where aiohttp's error is at hand, which it would keep, with frames that hold the headers.
+        raise data.problem
 
     async def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""
@@ -89,15 +111,17 @@ class AiohttpWire:
     async def aclose(self) -> None:
         """Close the connections of this event loop; calls still under way fail."""
         self._notice_fork()
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        engine = self._engines.pop(asyncio.get_running_loop(), None)
+        if engine is not None:
+            await engine.close()
+        await self._close_ended()
 
     async def _begin(self, send: Send, data: "bytes | Upload | None", queue: "_Queue") -> aiohttp.ClientResponse:
         request: httpx.Request = send.call.message
         url = yarl.URL(str(request.url).partition("#")[0], encoded=True)
         tls = self._tls(send.binding)
-        return await self._session().request(
+        engine = await self._engine()
+        answer = await engine.session.request(
             request.method,
             url,
             headers=_headers(send, request),
@@ -106,6 +130,8 @@ class AiohttpWire:
             ssl=True if tls is None else tls,
             trace_request_ctx=queue,
         )
+        engine.answers.add(answer)
+        return answer
 
     def _data(self, call: Call, request: httpx.Request) -> "bytes | Upload | None":
         if isinstance(request.stream, httpx.ByteStream):
@@ -116,19 +142,33 @@ class AiohttpWire:
         assert isinstance(request.stream, httpx.AsyncByteStream)
         return Upload(aiter(request.stream), Measure(call), self._pool.write_timeout)
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def _engine(self) -> _Engine:
         if self._generation != forks.generation():
             self._notice_fork()
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None:
-            session = self._sessions[loop] = _open_session(self._pool)
-        return session
+        engine = self._engines.get(loop)
+        if engine is None:
+            # At once, so that of two calls which come together none opens another.
+            engine = self._engines[loop] = _open_engine(self._pool)
+            await self._close_ended()
+        return engine
+
+    async def _close_ended(self) -> None:
+        """Close what loops have left behind that ended without `aclose`, such as those of `asyncio.run`."""
+        for loop in [one for one in tuple(self._engines) if one.is_closed()]:
+            engine = self._engines.pop(loop, None)
+            if engine is not None:
+                # Its transports can do nothing any more, not even close their sockets.
+                for sock in engine.sockets:
+                    sock.close()
+                # Of calls that wait in it: their loop would have to tell them.
+                with suppress(RuntimeError):
+                    await engine.session.close()
 
     def _notice_fork(self) -> None:
         if self._generation != forks.generation():
-            self._abandoned.append(dict(self._sessions))
-            self._sessions.clear()
+            self._abandoned.append(dict(self._engines))
+            self._engines.clear()
             self._generation = forks.generation()
 
 
@@ -168,10 +208,7 @@ def _is_short_error(answer: aiohttp.ClientResponse) -> bool:
 
 
 def _headers(send: Send, request: httpx.Request) -> list[tuple[str, str]]:
-    call, credential = send.call, send.binding.credential
-    more: dict[str, Any] = dict(call.metadata)
-    if credential is not None:
-        more[credential.header.lower()] = credential.text
+    more: dict[str, Any] = dict(beside(send))
     headers = [
         (name, value.decode("latin-1"))
         for raw, value in request.headers.raw
@@ -182,14 +219,12 @@ def _headers(send: Send, request: httpx.Request) -> list[tuple[str, str]]:
 
 
 def _response(answer: aiohttp.ClientResponse, request: httpx.Request, body: bytes | AiohttpBody) -> httpx.Response:
-    extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (answer.reason or "").encode("latin-1")}
+    extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (answer.reason or "").encode(errors="surrogateescape")}
     if isinstance(body, bytes):
         return httpx.Response(
             answer.status, headers=answer.raw_headers, content=body, request=request, extensions=extensions
         )
-    return httpx.Response(
-        answer.status, headers=answer.raw_headers, stream=body, request=request, extensions=extensions
-    )
+    return Streamed(answer.status, headers=answer.raw_headers, stream=body, request=request, extensions=extensions)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -229,8 +264,20 @@ def _watch_queue() -> aiohttp.TraceConfig:
     return watching
 
 
-def _open_session(pool: Pool) -> aiohttp.ClientSession:
-    options: dict[str, Any] = {"limit": pool.connections, "keepalive_timeout": pool.idle_for}
+def _open_engine(pool: Pool) -> _Engine:
+    sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def open_socket(address: Any) -> socket.socket:
+        family, kind, protocol, *_ = address
+        sock = socket.socket(family, kind, protocol)
+        sockets.add(sock)
+        return sock
+
+    options: dict[str, Any] = {
+        "limit": pool.connections,
+        "keepalive_timeout": pool.idle_for,
+        "socket_factory": open_socket,
+    }
     bounded = pool.idle < (pool.connections or math.inf)
     session = aiohttp.ClientSession(
         connector=_Connector(pool.idle, **options) if bounded else aiohttp.TCPConnector(**options),
@@ -243,4 +290,4 @@ def _open_session(pool: Pool) -> aiohttp.ClientSession:
         trace_configs=[_watch_queue()],
     )
     session._retry_connection = False  # noqa: SLF001 - aiohttp re-sends dropped idempotent calls and has no switch for it
-    return session
+    return _Engine(session, sockets, weakref.WeakSet())

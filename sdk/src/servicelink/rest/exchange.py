@@ -4,9 +4,12 @@ Encoded URLs stay as they are. A URL of another origin than the link's is an err
 """
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -15,7 +18,7 @@ from servicelink.calls.call import Call, Metadata, Outcome, Result
 from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.calls.retry import parse_retry_after
-from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, fresh_id, incoming
+from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, Incoming, fresh_id, incoming
 from servicelink.errors import LinkNotFound, RemoteError, ServiceError
 from servicelink.rest.fields import DEFAULTS, OF_BODY, TOKEN, Headers, frame, require_field, with_defaults
 from servicelink.verify import Code
@@ -23,6 +26,7 @@ from servicelink_contract.rules import Protocol
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65535
 _FORBIDDEN = 403
 FIRST_ERROR = 400
 # Bytes. An error's body is read for its code also where the answer is a stream; a longer one is the caller's to read.
@@ -36,6 +40,8 @@ _RESULTS = {
     503: Result.AWAY,
     504: Result.AWAY,
 }
+# What of an answer's code an error may repeat, whose text goes into logs.
+_CODE = re.compile(r"[_.0-9A-Za-z-]{1,64}", re.ASCII)
 _REFUSALS = {Code.INVALID_SERVICE_AUTH.value: Result.REFUSED, Code.PERMISSION_DENIED.value: Result.DENIED}
 
 
@@ -73,24 +79,32 @@ class RestExchange:
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call; raises ServiceError for a URL that leads elsewhere and for what cannot be sent."""
-        if not TOKEN.fullmatch(self.method):
-            raise ServiceError(f"{self.method!r} is no name that a method can have (RFC 9110)", link=binding.link)
-        metadata, given = _metadata(self._headers)
+        came = incoming.get()
         call = Call(
             protocol=Protocol.REST,
             link=binding.link,
             server=binding.server,
-            operation=self.method,
+            operation="",
             message=None,
-            metadata=metadata,
-            request_id=str(metadata[REQUEST_ID_HEADER]),
-            correlation_id=str(metadata[CORRELATION_ID_HEADER]),
+            metadata={},
+            request_id=came.request_id or fresh_id(),
+            correlation_id="",
             deadline=deadline,
             timeout=timeout,
             idempotent=self.method in IDEMPOTENT if self.options.idempotent is None else self.options.idempotent,
             streamed=self._streamed,
             kid=binding.kid,
         )
+        if not TOKEN.fullmatch(self.method):
+            problem = f"{self.method!r} is no name that a method can have (RFC 9110)"
+            raise ServiceError(problem, **where(call, "Pass a method such as GET"))
+        call.operation = self.method
+        given: httpx.Headers | dict[str, str] = (
+            DEFAULTS if self._headers is None else with_defaults(self._headers, call)
+        )
+        call.request_id = given.get(REQUEST_ID_HEADER) or call.request_id
+        call.correlation_id = given.get(CORRELATION_ID_HEADER) or came.correlation_id or call.request_id
+        call.metadata = _metadata(call, came, given)
         target = _join(binding, self._url, call)
         # Encoded: a decoded path may hold line breaks, with which whoever names it would write log lines of his own.
         call.operation = f"{self.method} {target.raw_path.partition(b'?')[0].decode('ascii')}"
@@ -113,7 +127,7 @@ class RestExchange:
             raise failure
         response: httpx.Response = outcome.response
         if self._raises and response.status_code >= FIRST_ERROR:
-            raise RemoteError(response.status_code, outcome.code, _text(response), **where(call, ""))
+            raise RemoteError(response.status_code, outcome.code, text_of(response), **where(call, ""))
         return response
 
 
@@ -123,12 +137,12 @@ def require_sendable(binding: Binding, call: Call) -> None:
     An engine that refuses to send it would seem to be a server that fails.
     """
     address = _address(binding.uri)
-    if address is None or _origin(call.message.url) != address[1]:
+    if address is None or _origin(call.message.url) != address.origin:
         raise _elsewhere(call)
     for raw, value in call.message.headers.raw:
-        require_field(raw.decode("latin-1"), value)
+        require_field(raw.decode("latin-1"), value, call)
     for name, said in call.metadata.items():
-        require_field(name, said)
+        require_field(name, said, call)
         if name.lower() in OF_BODY:
             raise ServiceError(
                 f"the header {name!r} follows from the body", **where(call, "Leave it out of call.metadata")
@@ -156,32 +170,47 @@ def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
     return Outcome(result, status, code, response.headers, response, retry_after=after)
 
 
-def _metadata(headers: Headers | None) -> tuple[Metadata, httpx.Headers | dict[str, str]]:
-    """Answer what goes along of the incoming call, and the application's own headers over the defaults."""
-    came = incoming.get()
-    given: httpx.Headers | dict[str, str] = DEFAULTS
-    if headers is not None:
-        given = with_defaults(headers)
-    request_id = given.get(REQUEST_ID_HEADER) or came.request_id or fresh_id()
-    correlation_id = given.get(CORRELATION_ID_HEADER) or came.correlation_id or request_id
-    metadata: Metadata = {REQUEST_ID_HEADER: request_id, CORRELATION_ID_HEADER: correlation_id}
+def _metadata(call: Call, came: Incoming, given: Mapping[str, str]) -> Metadata:
+    """Answer the IDs of a call, and what goes along of the incoming one."""
+    metadata: Metadata = {REQUEST_ID_HEADER: call.request_id, CORRELATION_ID_HEADER: call.correlation_id}
     if came.traceparent is not None and "traceparent" not in given:
         metadata["traceparent"] = came.traceparent
         if came.tracestate is not None:
             metadata["tracestate"] = came.tracestate
-    return metadata, given
+    return metadata
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """A link's address without its final slash, its origin, and what its path leads through."""
+
+    prefix: str
+    origin: tuple[str, str, int | None]
+    steps: tuple[str, ...]
 
 
 @lru_cache(maxsize=256)
-def _address(uri: str) -> tuple[str, tuple[str, str, int | None]] | None:
-    """Answer an address without its final slash, and its origin; None for what is no http or https URL of a host."""
+def _address(uri: str) -> _Address | None:
+    """Answer a link's address, None for what is no http or https URL of a host that can be."""
     try:
         url = httpx.URL(uri)
     except httpx.InvalidURL:
         return None
     if url.scheme not in _PORTS or not url.host or url.userinfo or url.query or url.fragment:
         return None
-    return str(url).rstrip("/"), _origin(url)
+    # A higher one would be taken modulo 65536, and the credential go to whoever listens there.
+    if (url.port or 0) > _LAST_PORT or not _is_resolvable(url.raw_host.decode("ascii")):
+        return None
+    return _Address(str(url).rstrip("/"), _origin(url), _steps(url))
+
+
+def _is_resolvable(host: str) -> bool:
+    """Say whether a host can be looked up: the resolver raises for labels that are empty or longer than 63 letters."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
@@ -194,24 +223,49 @@ def _join(binding: Binding, url: str | httpx.URL, call: Call) -> httpx.URL:
     address = _address(binding.uri)
     if address is None:
         raise LinkNotFound("its address is no http or https URL of a host", link=binding.link)
-    prefix, origin = address
-    target = _parse(url, prefix, call)
-    if _origin(target) != origin or target.userinfo:
+    target = _parse(url, address, call)
+    if _origin(target) != address.origin or target.userinfo:
         raise _elsewhere(call)
     return target
 
 
-def _parse(url: str | httpx.URL, prefix: str, call: Call) -> httpx.URL:
+def _parse(url: str | httpx.URL, address: _Address, call: Call) -> httpx.URL:
     try:
         if isinstance(url, str) and url.startswith("/") and not url.startswith("//"):
-            return httpx.URL(prefix + url)
+            return _below(address, url, call)
         given = httpx.URL(url)
         # Not `is_relative_url`, for which `//host/path` is relative as well.
         if given.scheme or given.host:
             return given
-        return httpx.URL(f"{prefix}/{str(given).removeprefix('/')}")
-    except httpx.InvalidURL as error:
+        return _below(address, f"/{str(given).removeprefix('/')}", call)
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ServiceError(f"the URL is malformed: {error}", **where(call, "Pass a path")) from None
+
+
+def _below(address: _Address, path: str, call: Call) -> httpx.URL:
+    """Answer the URL of a path; raises ServiceError for one that leaves the link's address.
+
+    Such as an ID `../admin` that somebody else chose and the application put into a path: the server, or what stands
+    before it, would take it for a path beside the link's. An address without a path is left by none.
+    """
+    target = httpx.URL(address.prefix + path)
+    if address.steps and _steps(target)[: len(address.steps)] != address.steps:
+        raise ServiceError(
+            "the path leaves the link's address", **where(call, "Leave `..` out of what is put into a path")
+        )
+    return target
+
+
+def _steps(url: httpx.URL) -> tuple[str, ...]:
+    """Answer what a path leads through, as the server reads it that takes most for `..`: decoded, without `;`, `//`."""
+    steps: list[str] = []
+    for part in unquote(url.raw_path.partition(b"?")[0].decode("ascii")).replace("\\", "/").split("/"):
+        step = part.partition(";")[0]
+        if step == "..":
+            del steps[-1:]
+        elif step not in {"", "."}:
+            steps.append(part)
+    return tuple(steps)
 
 
 def _files(files: Any) -> Iterable[Any]:
@@ -233,11 +287,21 @@ def _code(response: httpx.Response) -> str | None:
     if not response.is_closed or "json" not in response.headers.get("content-type", ""):
         return None
     try:
-        code = response.json()["error"]["code"]
+        return code_of(response.json()["error"]["code"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return code if isinstance(code, str) else None
 
 
-def _text(response: httpx.Response) -> str:
-    return response.text if response.is_closed else ""
+def code_of(said: Any) -> str | None:
+    """Answer the code that an application gives its error, None for what is none."""
+    return said if isinstance(said, str) and _CODE.fullmatch(said) else None
+
+
+def text_of(response: httpx.Response) -> str:
+    """Answer a body as text, whatever charset it claims; "" for one that its caller reads."""
+    if not response.is_closed:
+        return ""
+    try:
+        return response.text
+    except Exception:  # noqa: BLE001 - Python has codecs for what is no text (`hex`), which raise what they like
+        return response.content.decode(errors="replace")

@@ -7,6 +7,7 @@ import httpx
 
 from servicelink.calls.call import Call
 from servicelink.calls.failures import where
+from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
 
 DEFAULTS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "servicelink"}
@@ -20,28 +21,43 @@ _LENGTHS = "Leave content-length out, or have it say how long the body is"
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
-def require_field(name: str, value: str | bytes) -> None:
+def require_field(name: str, value: str | bytes, call: Call) -> None:
     """Raise ServiceError for a header that cannot be sent; it does not repeat the value, which may be secret."""
     if not TOKEN.fullmatch(name):
-        raise ServiceError(f"{name!r} is no name that a header can have (RFC 9110)")
+        problem = f"{name!r} is no name that a header can have (RFC 9110)"
+        raise ServiceError(problem, **where(call, "Leave the header out, or name it otherwise"))
     if isinstance(value, str) and not value.isascii():
-        raise ServiceError(f"the header {name!r} holds characters beyond ASCII; encode its value first")
+        problem = f"the header {name!r} holds characters beyond ASCII"
+        raise ServiceError(problem, **where(call, "Encode its value first"))
     if not _VALUE.fullmatch(value if isinstance(value, str) else value.decode("latin-1")):
         problem = "holds a line break or another character that none may, or white space around its value"
-        raise ServiceError(f"the header {name!r} {problem}, so it cannot be sent")
+        step = "Encode its value first, or strip it"
+        raise ServiceError(f"the header {name!r} {problem}, so it cannot be sent", **where(call, step))
 
 
-def with_defaults(headers: Headers) -> httpx.Headers:
+def with_defaults(headers: Headers, call: Call) -> httpx.Headers:
     """Answer the application's headers, and what is sent where it says nothing; raises ServiceError."""
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for name, said in pairs:
         # Before httpx encodes them, whose error would name neither.
         if isinstance(name, str) and isinstance(said, str | bytes):
-            require_field(name, said)
+            require_field(name, said, call)
     given = httpx.Headers(pairs)
     for name, value in DEFAULTS.items():
         given.setdefault(name, value)
     return given
+
+
+def beside(send: Send) -> dict[str, str | bytes]:
+    """Answer what goes beside a request's own headers, in place of those of the same name: the credential as well.
+
+    In lower case, whatever interceptors write: two spellings of one name would both be sent.
+    """
+    more = {name.lower(): value for name, value in send.call.metadata.items()}
+    credential = send.binding.credential
+    if credential is not None:
+        more[credential.header.lower()] = credential.text
+    return more
 
 
 def frame(request: httpx.Request, call: Call) -> None:

@@ -20,11 +20,12 @@ from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.failures import where
 from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
-from servicelink.rest.bodies import Ending
+from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
+from servicelink.rest.connections import ConnectionPool
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
-from servicelink.rest.fields import Measure
+from servicelink.rest.fields import Measure, beside
 from servicelink.rest.limits import CROWDED, Pool
-from servicelink.rest.sockets import Patience, PatientBackend
+from servicelink.rest.sockets import Patience, PatientBackend, Sockets
 
 _TLS_PORT = 443
 _PORT = 80
@@ -36,7 +37,8 @@ Tls = Callable[[Binding], ssl.SSLContext | None]
 class _Shared:
     """A pool, and how many calls are under way in it."""
 
-    pool: httpcore.ConnectionPool
+    pool: ConnectionPool
+    sockets: Sockets
     calls: int = 0
 
 
@@ -79,17 +81,19 @@ class HttpcoreWire:
         except (httpcore.TimeoutException, TimeoutError):
             return Outcome(Result.TIMEOUT, problem="no whole answer in time")
         except httpcore.LocalProtocolError:
-            # Of the caller's doing: it speaks against no server.
-            problem = "what is to be sent is no HTTP, so it was not sent"
-            raise ServiceError(problem, **where(call, "See whether the headers are what a server can read")) from None
+            # Told below: an error keeps the one in whose `except` it is raised, whose frames hold the headers.
+            pass
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             return Outcome(Result.CUT, problem=problem)
         except httpx.DecodingError:
-            return Outcome(Result.CUT, problem="the answer's content-encoding is broken")
+            return Outcome(Result.CUT, problem=BROKEN_ENCODING)
         finally:
             if not streams:
                 self._end(shared)
+        # Of the caller's doing: it speaks against no server.
+        problem = "what is to be sent is no HTTP, so it was not sent"
+        raise ServiceError(problem, **where(call, "See whether the headers are what a server can read"))
 
     def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""
@@ -101,7 +105,12 @@ class HttpcoreWire:
             pools, self._pools = self._pools, {}
         if self._generation == forks.generation():
             for shared in pools.values():
-                shared.pool.close()
+                shared.sockets.cut()
+                with self._lock:
+                    is_over = not shared.calls
+                if is_over:
+                    # Else the last call does it.
+                    shared.pool.close()
 
     def _begin(
         self, send: Send, request: httpx.Request, patience: Patience, pool: httpcore.ConnectionPool
@@ -133,7 +142,7 @@ class HttpcoreWire:
             idle = []
             if shared is None:
                 idle = [one for one in self._pools.values() if not one.calls]
-                shared = _Shared(self._make(tls))
+                shared = self._make(tls)
                 self._pools = {tls: shared}
             shared.calls += 1
         for one in idle:
@@ -148,15 +157,17 @@ class HttpcoreWire:
         if is_over:
             shared.pool.close()
 
-    def _make(self, tls: ssl.SSLContext | None) -> httpcore.ConnectionPool:
-        idle = self._pool.idle
-        return httpcore.ConnectionPool(
-            ssl_context=tls or httpcore.default_ssl_context(),
+    def _make(self, tls: ssl.SSLContext | None) -> _Shared:
+        idle, backend = self._pool.idle, PatientBackend()
+        pool = ConnectionPool(
+            # Not httpcore's own, which trusts certifi's roots as well: what the system trusts is its operator's affair.
+            ssl_context=tls or ssl.create_default_context(),
             max_connections=self._pool.connections or None,
             max_keepalive_connections=None if idle == math.inf else int(idle),
             keepalive_expiry=self._pool.idle_for,
-            network_backend=PatientBackend(),
+            network_backend=backend,
         )
+        return _Shared(pool, backend.sockets)
 
 
 class HttpcoreBody(httpx.SyncByteStream):
@@ -200,10 +211,7 @@ def _is_short_error(answer: httpcore.Response) -> bool:
 
 
 def _headers(send: Send, request: httpx.Request) -> list[tuple[bytes, bytes]]:
-    credential = send.binding.credential
-    more = {name.encode(): _as_bytes(value) for name, value in send.call.metadata.items()}
-    if credential is not None:
-        more[credential.header.lower().encode()] = credential.text.encode()
+    more = {name.encode(): _as_bytes(value) for name, value in beside(send).items()}
     headers = [(name, value) for name, value in request.headers.raw if name.lower() not in more]
     headers.extend(more.items())
     return headers
@@ -232,6 +240,4 @@ def _response(answer: httpcore.Response, request: httpx.Request, body: bytes | H
         return httpx.Response(
             answer.status, headers=answer.headers, content=body, request=request, extensions=answer.extensions
         )
-    return httpx.Response(
-        answer.status, headers=answer.headers, stream=body, request=request, extensions=answer.extensions
-    )
+    return Streamed(answer.status, headers=answer.headers, stream=body, request=request, extensions=answer.extensions)

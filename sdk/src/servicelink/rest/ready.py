@@ -24,8 +24,8 @@ def health_exchange(path: str, options: CallOptions) -> RestExchange:
 
 def until_ready(line: Line, ask: Callable[[CallOptions], Exchange[Any]], seconds: float) -> Flow[None]:
     """Ask until there is an answer, whatever it is but 502, 503 or 504; raises what went wrong last."""
-    # Its failures say nothing of the server's health: nobody said that it is there.
-    patient = replace(line, breaker=CircuitBreaker(failures=0))
+    # Its failures say nothing of the server's health: nobody said that it is there. Nor does it take turns of calls.
+    patient = replace(line, breaker=CircuitBreaker(failures=0), pace=None)
     deadline = line.clock.now() + seconds
     while True:
         limit = min(_ATTEMPT, max(deadline - line.clock.now(), _PAUSE))

@@ -9,14 +9,20 @@ import select
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
 import httpcore
 
+from servicelink import forks
+
 _LARGEST_WRITE = 65536
+# Seconds: a year. Who has more has no limit, and would get beyond what the system counts.
+_FOR_EVER = 31_536_000.0
 
 
 class Patience:
@@ -35,24 +41,61 @@ class Patience:
         seconds = min(self.until - self._clock(), longest)
         if seconds <= 0:
             raise TimeoutError
-        return None if seconds == math.inf else seconds
+        return None if seconds > _FOR_EVER else seconds
+
+
+class Sockets:
+    """The sockets of one pool, which another thread than theirs may cut."""
+
+    def __init__(self) -> None:
+        self._lock = forks.Lock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.is_cut = False
+
+    def add(self, sock: socket.socket) -> None:
+        """Take note of a socket; raises NetworkError, and closes it, where all were cut."""
+        with self._lock:
+            if not self.is_cut:
+                self._open.add(sock)
+                return
+        sock.close()
+        raise httpcore.NetworkError
+
+    def cut(self) -> None:
+        """Have everything that waits for one of them fail, and no more be opened.
+
+        They are closed by the threads that use them: another's close would let go of a number that the system gives to
+        the next socket, and a thread that is about to read would read from that one.
+        """
+        with self._lock:
+            self.is_cut = True
+            for sock in self._open:
+                with suppress(OSError):
+                    # Not TLS's own, after which its socket would be read as if it were plain.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class PatientStream(httpcore.NetworkStream):
     """A connected socket."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, sockets: Sockets) -> None:
         self._sock = sock
+        self._sockets = sockets
+        sockets.add(sock)
 
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
         """Read what there is; raises ReadTimeout, ReadError."""
         try:
             self._sock.settimeout(timeout.left(timeout.each))
-            return self._sock.recv(max_bytes)
+            data = self._sock.recv(max_bytes)
         except TimeoutError:
             raise httpcore.ReadTimeout from None
         except OSError as error:
             raise httpcore.ReadError(type(error).__name__) from None
+        if self._sockets.is_cut:
+            # What was cut is no end, with which an answer of no stated length would be whole.
+            raise httpcore.ReadError
+        return data
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
         """Write all of it; raises WriteTimeout, WriteError."""
@@ -76,7 +119,7 @@ class PatientStream(httpcore.NetworkStream):
         """Answer the stream inside of TLS; raises ConnectTimeout, ConnectError."""
         try:
             self._sock.settimeout(timeout.left(math.inf))
-            return PatientStream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname))
+            return PatientStream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname), self._sockets)
         except TimeoutError:
             self._sock.close()
             raise httpcore.ConnectTimeout from None
@@ -94,7 +137,10 @@ class PatientStream(httpcore.NetworkStream):
 
 
 class PatientBackend(httpcore.NetworkBackend):
-    """Connects."""
+    """Connects the sockets of one pool."""
+
+    def __init__(self) -> None:
+        self.sockets = Sockets()
 
     def connect_tcp(  # noqa: PLR0917 - httpcore's interface
         self,
@@ -106,7 +152,7 @@ class PatientBackend(httpcore.NetworkBackend):
     ) -> PatientStream:
         """Answer a connected stream; raises ConnectTimeout, ConnectError."""
         try:
-            return PatientStream(_connect(host, port, timeout))
+            return PatientStream(_connect(host, port, timeout), self.sockets)
         except TimeoutError:
             raise httpcore.ConnectTimeout from None
         except OSError as error:

@@ -73,14 +73,14 @@ class RestMethods(Caller, Generic[R, S]):
         ServiceUnavailable, ServiceTimeout, CircuitOpen, RateLimited, InvalidServiceAuth, PermissionDenied, and
         ServiceError for a call that must not be sent.
         """
-        return self._run(_exchange(method, url, self._options, options, streamed=False))
+        return self._run(self._exchange(method, url, options, streamed=False))
 
     def stream(self, method: str, url: str | httpx.URL, **options: Unpack[RequestOptions]) -> S:
         """Make one call, and read its answer as it comes: `with client.stream("GET", "/export") as response`.
 
         `timeout` bounds the time until the answer begins, then the time between two pieces of it.
         """
-        return self._open(_exchange(method, url, self._options, options, streamed=True))
+        return self._open(self._exchange(method, url, options, streamed=True))
 
     def get(self, url: str | httpx.URL, **options: Unpack[RequestOptions]) -> R:
         """GET; options as `request`."""
@@ -110,20 +110,33 @@ class RestMethods(Caller, Generic[R, S]):
         """OPTIONS; options as `request`."""
         return self.request("OPTIONS", url, **options)
 
+    def _exchange(self, method: str, url: str | httpx.URL, options: RequestOptions, *, streamed: bool) -> RestExchange:
+        given: dict[str, Any] = dict(options)
+        if unknown := given.keys() - _KNOWN:
+            raise TypeError(f"a call takes no {', '.join(sorted(unknown))}")
+        _require_body(given.get("content"), asynchronous=self._is_asynchronous)
+        said = {name: given[name] for name in given.keys() & _OF_CALL}
+        return RestExchange(
+            method,
+            url,
+            CallOptions(**said).over(self._options) if said else self._options,
+            headers=given.get("headers"),
+            content={name: given[name] for name in given.keys() & _OF_CONTENT},
+            raise_for_status=given.get("raise_for_status", False),
+            streamed=streamed,
+        )
 
-def _exchange(
-    method: str, url: str | httpx.URL, defaults: CallOptions, options: RequestOptions, *, streamed: bool
-) -> RestExchange:
-    given: dict[str, Any] = dict(options)
-    if unknown := given.keys() - _KNOWN:
-        raise TypeError(f"a call takes no {', '.join(sorted(unknown))}")
-    said = {name: given[name] for name in given.keys() & _OF_CALL}
-    return RestExchange(
-        method,
-        url,
-        CallOptions(**said).over(defaults) if said else defaults,
-        headers=given.get("headers"),
-        content={name: given[name] for name in given.keys() & _OF_CONTENT},
-        raise_for_status=given.get("raise_for_status", False),
-        streamed=streamed,
-    )
+
+def _require_body(content: Any, *, asynchronous: bool) -> None:
+    """Raise TypeError for a body that a client of that world cannot send; httpx takes those of either."""
+    if content is None or isinstance(content, bytes | str):
+        return
+    # Of the others one hands out numbers, and one its keys.
+    is_plain = isinstance(content, Iterable) and not isinstance(content, bytearray | memoryview | Mapping)
+    if asynchronous:
+        fits = isinstance(content, AsyncIterable) and not is_plain
+        kinds = "an asynchronous client takes bytes, str or an asynchronous iterable of bytes"
+    else:
+        fits, kinds = is_plain, "a synchronous client takes bytes, str or an iterable of bytes"
+    if not fits:
+        raise TypeError(f"content is of {type(content).__name__}; {kinds}")
