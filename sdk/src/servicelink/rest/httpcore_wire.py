@@ -160,8 +160,7 @@ class HttpcoreWire:
     def _make(self, tls: ssl.SSLContext | None) -> _Shared:
         idle, backend = self._pool.idle, PatientBackend()
         pool = ConnectionPool(
-            # Not httpcore's own, which trusts certifi's roots as well: what the system trusts is its operator's affair.
-            ssl_context=tls or ssl.create_default_context(),
+            ssl_context=tls,
             max_connections=self._pool.connections or None,
             max_keepalive_connections=None if idle == math.inf else int(idle),
             keepalive_expiry=self._pool.idle_for,

@@ -18,12 +18,18 @@ class Contexts:
 
     def __init__(self, own: ssl.SSLContext | None = None) -> None:
         self._own = own
+        self._systems: ssl.SSLContext | None = None
         self._known: tuple[TlsFiles, ssl.SSLContext] | None = None
 
     def __call__(self, binding: Binding) -> ssl.SSLContext | None:
-        """Answer the context, None for the engine's own, which trusts what the system trusts."""
-        if self._own is not None or binding.tls is None:
+        """Answer the context, None where no TLS is spoken: to make one takes tens of milliseconds."""
+        if self._own is not None or not binding.uri.lower().startswith("https:"):
             return self._own
+        if binding.tls is None:
+            # Not an engine's own, which may trust more than the system does.
+            if self._systems is None:
+                self._systems = ssl.create_default_context()
+            return self._systems
         # One reference is read and written at once, whichever thread does it.
         known = self._known
         if known is None or known[0] != binding.tls:
