@@ -123,10 +123,11 @@ class SwappedFolder(Generic[T]):
                 if mark == self._mark:
                     return
                 found = self._parse(folder)
-            except OSError as error:
-                # The mark stays as it was, so that the next check tries again: it may have been swapped meanwhile.
-                place = error.filename or self._folder
-                self._problem = f"{place} cannot be read: {error.strerror or type(error).__name__}"
+            except (OSError, MemoryError) as error:
+                # The mark stays as it was, so that the next check tries again: it may have been swapped meanwhile, and
+                # what was too much for this moment may hold a revocation.
+                place, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+                self._problem = f"{place or self._folder} cannot be read: {reason or type(error).__name__}"
             except Exception as error:  # noqa: BLE001 - whatever is wrong with files of others, no call may fail by it
                 if self._stands(mark):
                     # The words of an error that nobody foresaw might quote a key.
@@ -152,16 +153,17 @@ class SwappedFolder(Generic[T]):
             return self._folder, self._times()
         return self._folder / target, target
 
-    def _times(self) -> tuple[tuple[str, int, int, int], ...]:
+    def _times(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         # Without this an absent folder would look like an empty one.
         self._folder.stat()
         return tuple(filter(None, map(_time, sorted(self._folder.glob(self._pattern)))))
 
 
-def _time(path: Path) -> tuple[str, int, int, int] | None:
+def _time(path: Path) -> tuple[str, tuple[int, ...]] | None:
     try:
         stat = path.stat()
     except OSError:
         # A link to nowhere, as editors make one to lock a file, says nothing of the files that are there.
         return None
-    return path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino
+    # Whoever writes a file may set its time of modification back, but not that of its last change.
+    return path.name, (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)

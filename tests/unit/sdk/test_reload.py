@@ -228,6 +228,35 @@ def test_a_header_that_holds_no_key_leaves_the_last_good_one(folder: Folder, nam
     assert [credential and credential.header for credential in before] == ["x-pay-key"] * 2
 
 
+def test_a_file_whose_time_is_set_back_is_read_again(tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("a" * 20)
+    before = key_file.stat()
+    source = KeyFileSource("api", "http://api", key_file)
+    first = key_of(source.current())
+    key_file.write_text("b" * 20)
+    os.utime(key_file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert (first, key_of(source.reload())) == ("a" * 20, "b" * 20)
+
+
+def test_what_was_too_much_for_a_moment_is_read_at_the_next(folder: Folder) -> None:
+    # As often as a look tries.
+    fails = [*[MemoryError()] * 4, None]
+
+    def parse(path: Path) -> str:
+        if error := fails.pop(0):
+            raise error
+        return (path / "uri").read_text()
+
+    folder.write()
+    files = SwappedFolder(folder.path, parse)
+    first, problem = files.current(), files.problem
+
+    assert (first, files.reload()) == (None, FILES["uri"])
+    assert str(problem).endswith("cannot be read: MemoryError")
+
+
 @pytest.mark.parametrize("half", ["", " \n", NEW[:20], NEW[:-1]])
 def test_a_key_file_that_is_half_written_leaves_the_last_good_key(tmp_path: Path, half: str) -> None:
     key_file = tmp_path / "key"
