@@ -228,7 +228,7 @@ class _Attempts(Generic[T]):
                     _settle(health, permit, outcome)
                     delivered = True
                     outcome = yield Deliver(call, outcome, value)
-                    if outcome.result.is_failure:
+                    if outcome.result.is_failure and not outcome.blameless:
                         permit.fail()
         finally:
             if not delivered:
