@@ -1,53 +1,21 @@
 """The middleware lets through what links allow, over real sockets, and is never an open door."""
 
 import asyncio
-import datetime as dt
 import math
 import tracemalloc
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from asgi_guarded import KEY, VERIFIER, WITH_KEY, App, Mount, Serve, connection, get, write
 
 import servicelink
 from servicelink import context
 from servicelink.asgi import LinkMiddleware
-from servicelink.counts import OTHERS, Counted, Tally
-from servicelink.door import Rates
-from servicelink.verify import Allowed, Code, Decision
-from servicelink_contract.key import render_key
-from servicelink_contract.paths import parse_pattern
-from servicelink_contract.rules import Protocol, RestRule
-from servicelink_contract.verifier import KeyEntry, LinkEntry, Mode, Verifier, render_verifier
-
-KEY = render_key("k7Q2M4ZB", bytes(range(32)))
-ENTRY = KeyEntry(KEY.kid, KEY.sha256, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
-READS = RestRule(frozenset({"GET"}), (parse_pattern("/v1/**"),))
-LINK = LinkEntry("shop/web", "uid-1", 8080, Protocol.REST, (ENTRY,), allow=(READS,))
-VERIFIER = Verifier("shop/api", Mode.ENFORCE, "x-service-auth", "/graphql", (LINK,))
-WITH_KEY = {"x-service-auth": KEY.text}
-Mount = Callable[[Path, Mapping[str, str]], None]
-Serve = Callable[[Any], Awaitable[str]]
-
-
-class App:
-    """An application that notes what reaches it."""
-
-    def __init__(self) -> None:
-        self.scopes: list[Any] = []
-        self.links: list[Allowed | None] = []
-
-    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        """Answer 204."""
-        self.scopes.append(scope)
-        self.links.append(servicelink.current_link())
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 204, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
+from servicelink.counts import Counted
+from servicelink.verify import Allowed, Code
+from servicelink_contract.verifier import Mode
 
 
 @pytest.fixture
@@ -55,29 +23,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SERVICELINK_VERIFIER_DIR", str(tmp_path))
     monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
     return tmp_path
-
-
-def write(mount: Mount, folder: Path, verifier: Verifier = VERIFIER) -> None:
-    mount(folder, {"shard-0.json": render_verifier(verifier)[0]})
-
-
-async def get(address: str, path: str, headers: Any = None, method: str = "GET") -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        return await client.request(method, address + path, headers=headers)
-
-
-async def connection(middleware: LinkMiddleware, kind: str, **scope: Any) -> list[Any]:
-    """Serve one connection by hand, for what no client at hand speaks."""
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": f"{kind}.connect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await middleware({"type": kind, "headers": [], **scope}, receive, send)
-    return sent
 
 
 async def test_a_verified_call_reaches_the_application_with_its_link_and_without_the_key(
@@ -168,89 +113,6 @@ async def test_the_header_is_the_verifiers(root: Path, mount: Mount, serve: Serv
     assert (await get(address, "/v1/x", WITH_KEY)).status_code == 403
 
 
-async def test_an_empty_folder_refuses_and_is_no_error(root: Path, serve: Serve) -> None:
-    (root / "api").mkdir()
-
-    assert (await get(await serve(LinkMiddleware(App())), "/v1/x", WITH_KEY)).status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("services", "wanted", "problem"),
-    [
-        (["api", "shop"], None, "api, shop"),
-        ([], None, "no folder"),
-        (["api"], "other", "no verifier for other"),
-    ],
-)
-async def test_a_folder_that_is_not_clear_fails_the_start(
-    root: Path, services: list[str], wanted: str | None, problem: str
-) -> None:
-    for service in services:
-        (root / service).mkdir()
-    [sent] = await connection(LinkMiddleware(App(), service=wanted), "lifespan")
-
-    assert sent["type"] == "lifespan.startup.failed"
-    assert problem in sent["message"]
-
-
-async def test_one_of_several_services_is_named(root: Path, mount: Mount, serve: Serve) -> None:
-    write(mount, root / "api")
-    (root / "shop").mkdir()
-
-    assert (await get(await serve(LinkMiddleware(App(), service="api")), "/v1/x", WITH_KEY)).status_code == 204
-
-
-@pytest.mark.parametrize("wrong", [{"exempt": ("/healthz;x",)}, {"protect": ("v1",)}])
-async def test_a_pattern_that_is_none_fails_the_start_and_opens_nothing(
-    root: Path, mount: Mount, wrong: dict[str, Any]
-) -> None:
-    write(mount, root / "api")
-    app = App()
-    middleware = LinkMiddleware(app, **wrong)
-    [sent] = await connection(middleware, "lifespan")
-    with pytest.raises(servicelink.LinkConfigurationError):
-        await connection(middleware, "http", method="GET", path="/healthz")
-
-    assert (sent["type"], app.scopes) == ("lifespan.startup.failed", [])
-    assert "is no path pattern" in sent["message"]
-
-
-async def test_a_shared_key_that_no_header_can_hold_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
-    monkeypatch.setenv("INTERNAL_API_KEY", "k\udcff")
-    [sent] = await connection(LinkMiddleware(App()), "lifespan")
-
-    assert (sent["type"], "no UTF-8" in sent["message"]) == ("lifespan.startup.failed", True)
-
-
-@pytest.mark.parametrize("keys", [None, "", " , "])
-async def test_neither_verifier_nor_key_is_an_error_and_never_an_open_door(
-    monkeypatch: pytest.MonkeyPatch, keys: str | None
-) -> None:
-    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
-    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
-    if keys is not None:
-        monkeypatch.setenv("INTERNAL_API_KEY", keys)
-    app = App()
-    middleware = LinkMiddleware(app)
-
-    assert [sent["type"] for sent in await connection(middleware, "lifespan")] == ["lifespan.startup.failed"]
-    with pytest.raises(servicelink.LinkConfigurationError):
-        await connection(middleware, "http", method="GET", path="/healthz")
-    assert app.scopes == []
-
-
-@pytest.mark.parametrize(("key", "status"), [("one", 204), ("two", 204), ("three", 403), ("", 403)])
-async def test_shared_keys_are_enforced(monkeypatch: pytest.MonkeyPatch, serve: Serve, key: str, status: int) -> None:
-    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
-    monkeypatch.setenv("INTERNAL_API_KEY", "one, two")
-    app = App()
-    answer = await get(await serve(LinkMiddleware(app)), "/a%2Fb", {"x-service-auth": key})
-
-    assert answer.status_code == status
-    assert [link and link.link for link in app.links] == (["shared key"] if status == 204 else [])
-
-
 async def test_a_websocket_is_checked_as_get(root: Path, mount: Mount) -> None:
     write(mount, root / "api")
     app = App()
@@ -261,17 +123,6 @@ async def test_a_websocket_is_checked_as_get(root: Path, mount: Mount) -> None:
 
     assert [(sent["type"], sent["code"]) for sent in refused] == [("websocket.close", 1008)]
     assert len(app.scopes) == 1
-
-
-async def test_lifespan_passes_and_an_unknown_connection_is_refused(root: Path) -> None:
-    (root / "api").mkdir()
-    app = App()
-    middleware = LinkMiddleware(app)
-    await connection(middleware, "lifespan")
-    with pytest.raises(ValueError, match="cannot be checked"):
-        await connection(middleware, "novel")
-
-    assert [scope["type"] for scope in app.scopes] == ["lifespan"]
 
 
 async def test_what_stands_outside_sees_what_the_application_notes_of_a_request(root: Path, mount: Mount) -> None:
@@ -334,48 +185,6 @@ async def test_a_header_that_names_another_method_or_path_is_denied(
     assert sum(middleware.counts().refused.values()) == 2
 
 
-async def test_each_link_may_call_so_often(
-    root: Path, mount: Mount, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seconds = 100.0
-    monkeypatch.setattr("servicelink.door.Rates", partial(Rates, clock=lambda: seconds))
-    other = render_key("AAAAAAAA", bytes(range(1, 33)))
-    entry = KeyEntry(other.kid, other.sha256, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
-    links = (LINK, replace(LINK, link="shop/other", uid="uid-2", keys=(entry,)))
-    write(mount, root / "api", replace(VERIFIER, links=links))
-    middleware = LinkMiddleware(App(), rate_limit=servicelink.RateLimit(2, per=60))
-    address = await serve(middleware)
-    answers = [await get(address, "/v1/x", WITH_KEY) for _ in range(3)]
-    others = await get(address, "/v1/x", {"x-service-auth": other.text})
-    denied = await get(address, "/v2", WITH_KEY)
-    seconds += 30
-    later = await get(address, "/v1/x", WITH_KEY)
-
-    assert [answer.status_code for answer in answers] == [204, 204, 429]
-    assert (answers[2].json()["error"]["code"], answers[2].headers["retry-after"]) == ("RATE_LIMITED", "30")
-    assert (others.status_code, denied.status_code, later.status_code) == (204, 403, 204)
-    assert middleware.counts().refused[Counted("shop/web", KEY.kid, Code.RATE_LIMITED)] == 1
-
-
-async def test_audit_counts_who_calls_too_often_and_lets_them(root: Path, mount: Mount, serve: Serve) -> None:
-    write(mount, root / "api", replace(VERIFIER, mode=Mode.AUDIT))
-    middleware = LinkMiddleware(App(), rate_limit=servicelink.RateLimit(1, per=1000))
-    address = await serve(middleware)
-    answers = [await get(address, "/v1/x", WITH_KEY) for _ in range(2)]
-
-    assert [answer.status_code for answer in answers] == [204, 204]
-    assert middleware.counts().would_refuse == {Counted("shop/web", KEY.kid, Code.RATE_LIMITED): 1}
-
-
-def test_the_rates_of_links_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servicelink.door.MAX_ROWS", 10)
-    rates = Rates(servicelink.RateLimit(1))
-    for number in range(100):
-        rates.refuse(Allowed(f"shop/{number}", "u", "k"))
-
-    assert len(rates._paces) <= 10  # noqa: SLF001 - that it is bounded can be seen there only
-
-
 async def test_what_came_in_is_read_when_somebody_asks(root: Path, mount: Mount, serve: Serve) -> None:
     write(mount, root / "api")
     seen: list[Any] = []
@@ -406,15 +215,6 @@ async def test_only_who_is_verified_sets_a_time_limit(root: Path, mount: Mount, 
     await get(address, "/v1/x", {**WITH_KEY, **said})
 
     assert seen == [("order-7", False), ("order-7", False), ("order-7", True)]
-
-
-def test_counts_are_bounded() -> None:
-    tally = Tally(max_rows=2)
-    for number in range(5):
-        tally.add(Decision(Allowed(f"shop/{number}", "u", "k"), enforced=True, header="x"))
-
-    assert tally.counts().accepted[Counted(OTHERS, None, None)] == 3
-    assert len(tally.counts().accepted) == 3
 
 
 @pytest.mark.parametrize("is_read", [False, True])
