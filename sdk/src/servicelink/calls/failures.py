@@ -1,6 +1,5 @@
 """The errors that outcomes become, alike for the three protocols."""
 
-import math
 from typing import Any
 
 from servicelink.calls.call import Call, Outcome, Result
@@ -23,7 +22,7 @@ def wants_failure(call: Call, outcome: Outcome) -> ServiceError | None:
         case Result.CUT:
             return ServiceUnavailable(outcome.problem, **where(call, "See whether the server's Pods are ready"))
         case Result.TIMEOUT:
-            return _too_late(call, outcome)
+            return ServiceTimeout(outcome.problem, **where(call, outcome.advice or MORE_TIME))
         case Result.REFUSED:
             step = "See the ServiceLink's condition Issued, and whether its binding is the one mounted here"
             return InvalidServiceAuth("the server does not take the link's credential", **where(call, step))
@@ -32,11 +31,3 @@ def wants_failure(call: Call, outcome: Outcome) -> ServiceError | None:
             return PermissionDenied("the link does not allow this call", **where(call, step))
         case _:
             return None
-
-
-def _too_late(call: Call, outcome: Outcome) -> ServiceTimeout:
-    if outcome.advice:
-        return ServiceTimeout(outcome.problem, **where(call, outcome.advice))
-    # A stream that stopped.
-    limit = "" if call.timeout == math.inf else f" ({call.timeout:g} s)"
-    return ServiceTimeout(f"{outcome.problem}{limit}", **where(call, MORE_TIME))

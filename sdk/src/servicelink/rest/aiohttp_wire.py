@@ -189,7 +189,7 @@ class AiohttpBody(httpx.AsyncByteStream):
             async with asyncio.timeout(self._idle):
                 return await self._answer.content.readany()
         except TimeoutError:
-            raise self.ending.fail(Result.TIMEOUT, "the answer stopped coming") from None
+            raise self.ending.fail(Result.TIMEOUT, f"the answer stopped coming ({self._idle:g} s)") from None
         except (aiohttp.ClientError, OSError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             raise self.ending.fail(Result.CUT, problem) from None

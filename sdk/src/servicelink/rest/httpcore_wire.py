@@ -66,10 +66,8 @@ class HttpcoreWire:
             if call.streamed and not _is_short_error(answer):
                 # Until headers, then idle time.
                 patience.until, patience.each = math.inf, send.idle
-                response, streams = (
-                    _response(answer, request, HttpcoreBody(answer, call, partial(self._end, shared))),
-                    True,
-                )
+                body = HttpcoreBody(answer, call, send.idle, partial(self._end, shared))
+                response, streams = _response(answer, request, body), True
             else:
                 response = _response(answer, request, _read(answer))
             return settle(response, self._wall(), time.monotonic() - started)
@@ -170,11 +168,12 @@ class HttpcoreWire:
 
 
 class HttpcoreBody(httpx.SyncByteStream):
-    """A streamed answer; raises ServiceUnavailable where it breaks off, ServiceTimeout after too long a silence."""
+    """A streamed answer; raises ServiceUnavailable where it breaks off, ServiceTimeout after `idle` silent seconds."""
 
-    def __init__(self, answer: httpcore.Response, call: Call, end: Callable[[], None]) -> None:
+    def __init__(self, answer: httpcore.Response, call: Call, idle: float, end: Callable[[], None]) -> None:
         self.ending = Ending(call)
         self._answer = answer
+        self._idle = idle
         self._end: Callable[[], None] | None = end
 
     def __iter__(self) -> Iterator[bytes]:
@@ -182,7 +181,7 @@ class HttpcoreBody(httpx.SyncByteStream):
         try:
             yield from self._answer.stream  # type: ignore[misc] # the synchronous pool's
         except httpcore.TimeoutException:
-            raise self.ending.fail(Result.TIMEOUT, "the answer stopped coming") from None
+            raise self.ending.fail(Result.TIMEOUT, f"the answer stopped coming ({self._idle:g} s)") from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             problem = f"the connection broke before the answer was whole: {type(error).__name__}"
             raise self.ending.fail(Result.CUT, problem) from None
