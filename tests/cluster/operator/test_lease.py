@@ -101,6 +101,16 @@ async def test_a_standby_takes_over_at_once_from_a_leader_that_released(api: Api
     assert (await api.read(LEASE, namespace, "leader"))["spec"]["leaseTransitions"] == 1
 
 
+async def test_a_leader_releases_also_where_a_renewal_of_its_own_came_between(api: Api, namespace: str) -> None:
+    first = candidate(api, namespace, "first")
+    await first.acquire()
+    # As by one that was on its way when the process was told to end: the answer was never read.
+    await change(api, namespace, {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}})
+    await first.release()
+
+    assert await holder(api, namespace) == ""
+
+
 @pytest.mark.parametrize("how", ["refuse", "hang"])
 async def test_a_leader_that_is_cut_off_knows_before_its_lease_runs_out(
     how: str, line: Any, api: Api, namespace: str

@@ -112,9 +112,17 @@ class LeaderElection:
             return
         try:
             async with asyncio.timeout(RENEW_DEADLINE):
-                await self._write(held, {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()})
-        except (ApiError, TimeoutError) as error:
-            log.warning("lease_not_released", reason=getattr(error, "reason", "Timeout"))
+                await self._give_back(held)
+        except (ApiError, LeaseLostError, TimeoutError) as error:
+            log.warning("lease_not_released", reason=getattr(error, "reason", type(error).__name__))
+
+    async def _give_back(self, held: Object) -> None:
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+        try:
+            await self._write(held, spec)
+        except ConflictError:
+            # By a renewal of ours that was on its way when the process was told to end, and whose answer nobody read.
+            await self._write(await self._observe_own(), spec)
 
     async def _try_acquire(self) -> None:
         with suppress(AlreadyExistsError, ConflictError):
