@@ -1,13 +1,15 @@
 """grpcio's own client of a guarded server, which knows nothing of us."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from grpc_servers import KEY, Served, plain_stub
+from grpc_servers import KEY, Served, plain_stub, serving, write_grpc_verifier
 from sdk_worlds import in_thread
 from users_service import generated
 
@@ -59,3 +61,31 @@ class Client:
 ANSWERS = {"GetUser": "7", "ListUsers": ["0", "1"], "AddUsers": 2, "Chat": ["A", "B"]}
 AUTH = ("x-service-auth", KEY.text)
 ClientOf = Callable[[Served], Client]
+
+
+@asynccontextmanager
+async def starting(kind: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """Answer what starts a server with a verifier: `await start(**options)`."""
+    monkeypatch.setenv("SERVICELINK_VERIFIER_DIR", str(root))
+    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
+    write_grpc_verifier(root)
+    async with AsyncExitStack() as stack:
+
+        async def begin(**options: Any) -> Served:
+            return await stack.enter_async_context(serving(kind, **options))
+
+        yield begin
+
+
+@contextmanager
+def opening() -> Iterator[ClientOf]:
+    """Answer what opens grpcio's own client of a server."""
+    channels: list[grpc.Channel] = []
+
+    def make(served: Served) -> Client:
+        channels.append(grpc.insecure_channel(served.address))
+        return Client(channels[-1])
+
+    yield make
+    for channel in channels:
+        channel.close()

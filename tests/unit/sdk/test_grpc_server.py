@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from grpc_guarded import ANSWERS, AUTH, DENIED, UNAUTHENTICATED, WEB, Client, ClientOf, Start
-from grpc_servers import KEY, KINDS, OTHER_KEY, VERIFIER, Served, plain_stub, serving, write_grpc_verifier
+from grpc_guarded import ANSWERS, AUTH, DENIED, UNAUTHENTICATED, WEB, Client, ClientOf, Start, opening, starting
+from grpc_servers import KEY, KINDS, OTHER_KEY, VERIFIER, Served, plain_stub, write_grpc_verifier
 from grpc_worlds import open_grpc
 from sdk_servers import make_key
 from sdk_worlds import WORLDS, in_thread
@@ -35,29 +34,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> AsyncIterator[Start]:
     """`await start(**options)` answers a server with a verifier."""
-    monkeypatch.setenv("SERVICELINK_VERIFIER_DIR", str(tmp_path))
-    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
-    write_grpc_verifier(tmp_path)
-    async with AsyncExitStack() as stack:
-
-        async def begin(**options: Any) -> Served:
-            return await stack.enter_async_context(serving(kind, **options))
-
+    async with starting(kind, tmp_path, monkeypatch) as begin:
         yield begin
 
 
 @pytest.fixture
 async def client_of() -> AsyncIterator[Callable[[Served], Client]]:
     """`client_of(served)` answers grpcio's own client."""
-    channels: list[grpc.Channel] = []
-
-    def make(served: Served) -> Client:
-        channels.append(grpc.insecure_channel(served.address))
-        return Client(channels[-1])
-
-    yield make
-    for channel in channels:
-        channel.close()
+    with opening() as make:
+        yield make
 
 
 async def test_calls_of_all_kinds_pass_and_the_application_knows_who_calls(start: Start, client_of: ClientOf) -> None:

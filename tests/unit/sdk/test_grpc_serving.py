@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from grpc_guarded import AUTH, UNAUTHENTICATED, Client, ClientOf, Start
+from grpc_guarded import AUTH, UNAUTHENTICATED, Client, ClientOf, Start, opening, starting
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_servers import ADD, KEY, KINDS, LINK, VERIFIER, Served, plain_stub, serving, write_grpc_verifier
@@ -38,29 +37,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> AsyncIterator[Start]:
     """`await start(**options)` answers a server with a verifier."""
-    monkeypatch.setenv("SERVICELINK_VERIFIER_DIR", str(tmp_path))
-    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
-    write_grpc_verifier(tmp_path)
-    async with AsyncExitStack() as stack:
-
-        async def begin(**options: Any) -> Served:
-            return await stack.enter_async_context(serving(kind, **options))
-
+    async with starting(kind, tmp_path, monkeypatch) as begin:
         yield begin
 
 
 @pytest.fixture
 async def client_of() -> AsyncIterator[Callable[[Served], Client]]:
     """`client_of(served)` answers grpcio's own client."""
-    channels: list[grpc.Channel] = []
-
-    def make(served: Served) -> Client:
-        channels.append(grpc.insecure_channel(served.address))
-        return Client(channels[-1])
-
-    yield make
-    for channel in channels:
-        channel.close()
+    with opening() as make:
+        yield make
 
 
 async def test_health_is_for_everybody_and_reflection_for_whoever_may(

@@ -17,7 +17,7 @@ from servicelink.calls.breaker import Permit
 from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
 from servicelink.calls.failures import MORE_TIME, where
 from servicelink.calls.line import Health, Line
-from servicelink.calls.options import CallOptions
+from servicelink.calls.options import CallOptions, countable
 from servicelink.calls.report import Report
 from servicelink.calls.retry import LONGEST_RETRY_AFTER, pause_before
 from servicelink.context import TIMEOUT_HEADER, deadline_of_incoming
@@ -170,7 +170,7 @@ class _Attempts(Generic[T]):
         self._exchange = exchange
         self._call = call
         self._binding = binding
-        self._idle = idle
+        self._idle = countable(idle)
         self._enough = enough
         self._metadata: Metadata = call.metadata
         self._interceptors = line.wants_interceptors()
@@ -276,7 +276,7 @@ class _Attempts(Generic[T]):
     def _stamp_limit(self) -> float:
         """Answer the seconds for this attempt, and tell the server of them: the deadline travels."""
         call = self._call
-        limit = min(self._attempt_timeout, self._remaining())
+        limit = countable(min(self._attempt_timeout, self._remaining()))
         if 0 < limit < math.inf and not call.streamed:
             call.metadata[TIMEOUT_HEADER] = str(math.ceil(limit * 1000))
         return limit

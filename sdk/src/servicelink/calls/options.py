@@ -1,7 +1,11 @@
 """What an application may say of one call or of all calls of a client."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Self
+
+# Seconds.
+_YEAR = 31_536_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +34,8 @@ class CallOptions:
         """Answer these options, and the other's where these say nothing."""
         said = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
         return replace(other, **said) if said else other
+
+
+def countable(seconds: float) -> float:
+    """Answer a limit as engines and systems can count it: more than a year is none."""
+    return seconds if seconds <= _YEAR else math.inf

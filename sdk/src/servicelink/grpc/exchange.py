@@ -32,8 +32,6 @@ CODE_KEY = "x-servicelink-code"
 # gRPC proposal A6, "Server Pushback": milliseconds, or anything else for "do not come back".
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _MILLISECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
-# Seconds: a year. What is far beyond is no time at all by grpcio's arithmetic.
-_LONGEST = 365 * 24 * 3600.0
 _RESULTS = {
     StatusCode.CANCELLED: Result.CANCELLED,
     StatusCode.RESOURCE_EXHAUSTED: Result.THROTTLED,
@@ -169,7 +167,7 @@ def _end_of_channel(status: StatusCode, details: str, is_away: Callable[[], bool
 
 def time_limit(seconds: float) -> float | None:
     """Answer the seconds of an attempt as grpcio takes them, None for no limit."""
-    return seconds if seconds <= _LONGEST else None
+    return None if seconds == math.inf else seconds
 
 
 def _pushback(metadata: Mapping[str, str]) -> float | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from servicelink.calls.options import countable
+
 # Seconds; below the 5 after which uvicorn and others close an idle connection.
 IDLE_FOR = 4.0
 CONNECTIONS = 100
@@ -27,7 +29,7 @@ class Pool:
 
 def parse_pool(limits: httpx.Limits | None, write_timeout: float | None) -> Pool:
     """Answer the pool that httpx's limits describe; None: 100 connections, kept idle for 4 seconds."""
-    waits = math.inf if write_timeout is None else write_timeout
+    waits = math.inf if write_timeout is None else countable(write_timeout)
     if limits is None:
         return Pool(write_timeout=waits)
     idle, idle_for = limits.max_keepalive_connections, limits.keepalive_expiry

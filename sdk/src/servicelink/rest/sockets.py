@@ -21,8 +21,6 @@ import httpcore
 from servicelink import forks
 
 _LARGEST_WRITE = 65536
-# Seconds: a year. Who has more has no limit, and would get beyond what the system counts.
-_FOR_EVER = 31_536_000.0
 
 
 class Patience:
@@ -41,7 +39,7 @@ class Patience:
         seconds = min(self.until - self._clock(), longest)
         if seconds <= 0:
             raise TimeoutError
-        return None if seconds > _FOR_EVER else seconds
+        return None if seconds == math.inf else seconds
 
 
 class Sockets:
