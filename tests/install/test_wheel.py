@@ -162,10 +162,11 @@ def test_the_wheels_bring_their_licence_and_say_what_they_are(installed: Install
 
 def test_the_quick_start_runs_as_it_stands(installed: Installed) -> None:
     page = (ROOT / "sdk" / "README.md").read_text()
-    script = next(text for text in re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL) if "export" in text)
+    start, by_hand = re.findall(r"```sh\n((?:export|curl).*?)```", page, flags=re.DOTALL)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
-    lines = script.replace("8080", port) + "\nkill %1\nwait\n"
+    stranger = by_hand.replace("$INTERNAL_API_KEY", "another")
+    lines = f"{start}{by_hand}{stranger}kill %1\nwait\n".replace("8080", port)
     done = subprocess.run(
         ["bash", "-c", f"set -m\n{lines}"],
         cwd=installed.folder,
@@ -177,6 +178,8 @@ def test_the_quick_start_runs_as_it_stands(installed: Installed) -> None:
     )
 
     assert "{'charged': 100, 'by': 'shared key'}" in done.stdout, done.stderr
+    assert '{"charged":100,"by":"shared key"}' in done.stdout
+    assert '"INVALID_SERVICE_AUTH"' in done.stdout
 
 
 @contextmanager
