@@ -160,8 +160,8 @@ def _documents(text: str) -> Iterator[Body]:
 
 
 @contextmanager
-def open_shops(admin: Client) -> Iterator[Callable[[], Shop]]:
-    """Give a function that makes namespaces; all of them go in the end."""
+def open_shops(admin: Client, *, until_gone: bool = False) -> Iterator[Callable[[], Shop]]:
+    """Give a function that makes namespaces; all of them go in the end, which may be waited for."""
     names: list[str] = []
 
     def make() -> Shop:
@@ -170,8 +170,8 @@ def open_shops(admin: Client) -> Iterator[Callable[[], Shop]]:
         return Shop(admin, names[-1])
 
     yield make
-    for name in names:
-        admin.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    if names:
+        admin.kubectl("delete", "namespace", *names, f"--wait={str(until_gone).lower()}", "--ignore-not-found")
 
 
 class Writer:
