@@ -234,3 +234,19 @@ def test_a_right_that_is_taken_away_is_told_and_used_again_when_it_is_back(
     # Nobody tells that a right is back, so that each link tries again, every 30 s, and once more if its round is due.
     assert asked.keys() == set(map(name_of, new))
     assert max(asked.values()) <= 2 + seconds / 30
+
+
+def test_a_secret_that_cannot_be_read_back_holds_nothing_else_up(product: Product, shop: Shop, write: Writer) -> None:
+    operator = product.start(ALONE, "--secret-check-interval=1s", "--secret-reads-per-second=100")
+    shop.apply(write.workload(), write.service(), write.link())
+    shop.settle("checkout-to-notification")
+    secret = shop.secret("checkout-to-notification")
+
+    with without_secrets(product.admin):
+        wait_until(lambda: "secret_not_read" in operator.log.read_text())
+        shop.kubectl("delete", "service", "notification")
+        shop.says("checkout-to-notification", "Resolved", "False", "ServerNotFound")
+    shop.apply(write.service())
+    shop.settle("checkout-to-notification")
+
+    assert shop.secret("checkout-to-notification") == secret

@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
+import structlog
+
 from servicelink_core.api.fields import Invalid
 from servicelink_core.api.links import Inject, Link
 from servicelink_core.api.reasons import Reason
@@ -28,6 +30,7 @@ from servicelink_operator.reconcile.world import World
 # Create, publish, copy: a link needs no more steps in a row than these and one to spare.
 _STEPS = 4
 _FOREIGN_PAUSE = 30.0
+log = structlog.get_logger("servicelink.reconcile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +130,25 @@ class LinkReconciler:
         if now >= due:
             # Also where there is no Secret to read: a round that stays due would come again every second.
             if isinstance(self.world.secret_of(link), BindingFacts):
-                await self.budget.take()
-                read = await observe_binding(self.api, self._journal(link))
-                if isinstance(read, BindingFacts) and isinstance(view, BindingFacts) and read.kid == view.kid:
-                    read = replace(read, kid_secret=view.kid_secret)
-                memory.secrets[link.uid] = read
+                await self._read_back(link)
             memory.read_at[link.uid] = now
             due = now + self.check_every
         self.bells.ring(link_key(link.namespace, link.name), after=(due - now).total_seconds())
+
+    async def _read_back(self, link: Link) -> None:
+        """Learn what a Secret says; it is as it was known while the right to read it back is missing."""
+        memory = self.world.memory
+        view = memory.secret_of(link.uid)
+        await self.budget.take()
+        try:
+            read = await observe_binding(self.api, self._journal(link))
+        except ForbiddenError as error:
+            # This process is not ready meanwhile, and says why; whatever else is new about the link goes on.
+            log.warning("secret_not_read", link=f"{link.namespace}/{link.name}", reason=error.message)
+            return
+        if isinstance(read, BindingFacts) and isinstance(view, BindingFacts) and read.kid == view.kid:
+            read = replace(read, kid_secret=view.kid_secret)
+        memory.secrets[link.uid] = read
 
     def _journal(self, link: Link) -> Journal:
         return Journal(link, self.world.secret_of(link), self.world.standing(link.server).entry_of(link.uid))
