@@ -25,7 +25,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of calls since the start: let through as verified, refused, and let through though not allowed (Audit).
+    """Numbers of calls of this process: let through as verified, refused, and let through though not allowed (Audit).
 
     Past 4096 rows each, further ones are counted under the link "(others)".
     """
@@ -36,11 +36,16 @@ class Counts:
 
 
 class Tally:
-    """Counts decisions; thread-safe."""
+    """Counts decisions; thread-safe. A forked child begins at zero."""
 
     def __init__(self, *, max_rows: int = MAX_ROWS) -> None:
         self._max_rows = max_rows
         self._lock = forks.Lock()
+        self.renew()
+        forks.renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin at zero."""
         # Plain tuples of what a `Counted` says: they hash without running Python.
         self._accepted: dict[_Row, int] = {}
         self._refused: dict[_Row, int] = {}

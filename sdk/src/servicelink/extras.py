@@ -13,13 +13,18 @@ _PACKAGES = {
 }
 
 
-# By how the names of modules of ours begin that do without nothing else.
-_NEEDED = {"servicelink.grpc.": "grpc", "servicelink.uvicorn_server": "uvicorn"}
+# By how the names of modules of ours begin that do without nothing else. All of an extra: grpcio alone, which other
+# packages bring as well, is not enough for most of those names.
+_NEEDED = {
+    "servicelink.grpc.": ("grpc", "grpc_health", "grpc_reflection"),
+    "servicelink.uvicorn_server": ("uvicorn",),
+}
 
 
 def is_usable(module: str) -> bool:
-    """Say whether the library that a module of ours needs is installed; loads neither."""
-    return all(find_spec(library) for start, library in _NEEDED.items() if module.startswith(start))
+    """Say whether the libraries that a module of ours needs are installed; loads neither."""
+    needed = (libraries for start, libraries in _NEEDED.items() if module.startswith(start))
+    return all(find_spec(library) for libraries in needed for library in libraries)
 
 
 def explain_missing(name: str, error: ModuleNotFoundError) -> None:

@@ -1,7 +1,8 @@
-"""What a fork must not share: connections, and what another thread held at that moment.
+"""What a fork must not share: connections, what another thread held at that moment, and what was counted.
 
 A forked child (gunicorn's `preload_app`, multiprocessing) has its parent's memory and none of its threads. Whoever
-keeps connections compares `generation()`; whoever needs a lock takes one of these, which the child finds open.
+keeps connections compares `generation()`; whoever needs a lock takes one of these, which the child finds open; whoever
+counts has itself renewed.
 """
 
 import gc
@@ -11,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Protocol as Interface
 
 
 class _Process:
@@ -19,7 +21,19 @@ class _Process:
     is_uncollected = False
 
 
-_locks: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+class Renewable(Interface):
+    """What begins anew in a forked child."""
+
+    def renew(self) -> None:
+        """Forget what was in the parent."""
+
+
+_renewables: "weakref.WeakSet[Renewable]" = weakref.WeakSet()
+
+
+def renew_in_children(one: Renewable) -> None:
+    """Have it renewed in every forked child, as long as somebody refers to it."""
+    _renewables.add(one)
 
 
 class Lock:
@@ -32,7 +46,7 @@ class Lock:
 
     def __init__(self) -> None:
         self.inner = threading.Lock()
-        _locks.add(self)
+        renew_in_children(self)
 
     def __enter__(self) -> None:
         self.inner.acquire()
@@ -77,8 +91,8 @@ def _begin_child() -> None:
         # The thread that would have done so is in the parent.
         gc.enable()
         _Process.is_uncollected = False
-    for lock in tuple(_locks):
-        lock.renew()
+    for one in tuple(_renewables):
+        one.renew()
 
 
 # Not where nothing forks (Windows).

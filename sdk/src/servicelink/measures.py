@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 from typing import Protocol as Interface
 
-from servicelink.forks import Lock
+from servicelink import forks
 from servicelink_contract.rules import Protocol
 
 # Seconds.
@@ -77,11 +77,19 @@ class _Cell:
 
 
 class CallTally:
-    """Counts calls; thread-safe and bounded: past 4096 rows further ones count under the link "(others)"."""
+    """Counts calls; thread-safe and bounded: past 4096 rows further ones count under the link "(others)".
+
+    A forked child begins at zero.
+    """
 
     def __init__(self, *, max_rows: int = MAX_ROWS) -> None:
-        self._lock = Lock()
+        self._lock = forks.Lock()
         self._max_rows = max_rows
+        self.renew()
+        forks.renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin at zero."""
         self._cells: dict[tuple[str, Protocol, str], _Cell] = {}
 
     def record(self, measured: Measured) -> None:

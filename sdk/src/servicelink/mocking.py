@@ -20,6 +20,7 @@ from servicelink.errors import (
     ServiceUnavailable,
 )
 from servicelink.graphql.operation import MUTATION, QUERY, GraphQLOperation
+from servicelink.otel import resumed
 from servicelink.rest.exchange import settle
 from servicelink_contract.rules import Protocol
 
@@ -373,7 +374,8 @@ class MockWire:
 
     def send(self, send: Send) -> Outcome:
         """Play one attempt."""
-        return self._script.play(send, send.call.message.read())
+        with resumed():
+            return self._script.play(send, send.call.message.read())
 
     def discard(self, outcome: Outcome) -> None:
         """Let go of a stream that has begun."""
@@ -389,7 +391,8 @@ class AsyncMockWire:
     async def send(self, send: Send) -> Outcome:
         """Play one attempt."""
         request: httpx.Request = send.call.message
-        content = await request.aread() if isinstance(request.stream, httpx.AsyncByteStream) else request.read()
+        with resumed():
+            content = await request.aread() if isinstance(request.stream, httpx.AsyncByteStream) else request.read()
         return self._script.play(send, content)
 
     async def discard(self, outcome: Outcome) -> None:

@@ -6,9 +6,9 @@ nothing, so nothing is imported for it; its incoming `traceparent` is then forwa
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.context import incoming
@@ -21,6 +21,10 @@ _FIRST_ERROR = 400
 _NOTHING: AbstractContextManager[None] = nullcontext()
 # What the instrumentations of aiohttp, httpx, urllib3 and others look for in the context.
 _SUPPRESSED = ("suppress_instrumentation", "suppress_http_instrumentation")
+# Where the context keeps what it says of them on the other side of `suppressed`.
+_OTHERWISE = "servicelink_suppressed_otherwise"
+_END: Any = object()
+T = TypeVar("T")
 
 
 def is_loaded() -> bool:
@@ -33,18 +37,70 @@ def suppressed() -> AbstractContextManager[None]:
     return _suppress() if is_loaded() else _NOTHING
 
 
+def resumed() -> AbstractContextManager[None]:
+    """Answer a context inside of `suppressed` in which they say what they say outside: for what is not the engine's."""
+    return _resume() if is_loaded() else _NOTHING
+
+
+def each_resumed(pieces: Iterable[T]) -> Iterable[T]:
+    """Answer what an application makes while it is sent, each piece made in `resumed`."""
+    return _each(iter(pieces)) if is_loaded() else pieces
+
+
+def each_resumed_async(pieces: AsyncIterable[T]) -> AsyncIterable[T]:
+    """As `each_resumed`, asynchronously."""
+    return _each_async(aiter(pieces)) if is_loaded() else pieces
+
+
+def _each(pieces: Iterator[T]) -> Iterator[T]:
+    while True:
+        with _resume():
+            piece = next(pieces, _END)
+        if piece is _END:
+            return
+        yield piece
+
+
+async def _each_async(pieces: AsyncIterator[T]) -> AsyncIterator[T]:
+    while True:
+        with _resume():
+            piece = await anext(pieces, _END)
+        if piece is _END:
+            return
+        yield piece
+
+
 @contextmanager
 def _suppress() -> Generator[None, None, None]:
-    from opentelemetry.context import attach, detach, get_current, set_value  # noqa: PLC0415 - loaded already
+    from opentelemetry.context import attach, detach, set_value  # noqa: PLC0415 - loaded already
 
-    quiet = get_current()
-    for key in _SUPPRESSED:
-        quiet = set_value(key, True, quiet)
-    token = attach(quiet)
+    token = attach(set_value(_OTHERWISE, dict.fromkeys(_SUPPRESSED, True)))
     try:
+        _swap()
         yield
     finally:
         detach(token)
+
+
+@contextmanager
+def _resume() -> Generator[None, None, None]:
+    _swap()
+    try:
+        yield
+    finally:
+        _swap()
+
+
+def _swap() -> None:
+    """Change sides. All else stays as it is: a span that the application keeps from piece to piece, for instance."""
+    from opentelemetry.context import attach, get_current, get_value, set_value  # noqa: PLC0415 - loaded already
+
+    context = get_current()
+    otherwise: Any = get_value(_OTHERWISE, context) or {}
+    here = {key: get_value(key, context) for key in otherwise}
+    for key, value in otherwise.items():
+        context = set_value(key, value, context)
+    attach(set_value(_OTHERWISE, here, context))
 
 
 class Tracing:

@@ -261,6 +261,21 @@ def deep() -> list[Any]:
     return found
 
 
+async def test_variables_that_cannot_be_sent_are_named_with_their_mend(open_asker: Open) -> None:
+    asker, stage = await open_asker(answering({"data": {}}))
+    for variables, reason, mend in (
+        ({"a": deep()}, "nested too deep", "flatter"),
+        ({"a": b""}, "bytes", "what JSON has"),
+    ):
+        with pytest.raises(
+            servicelink.ServiceError, match=f"catalog query: variables cannot be sent: .*{reason}"
+        ) as told:
+            await asker.query("{ a }", variables)
+        assert mend in told.value.next_step
+
+    assert stage.requests == []
+
+
 async def test_mistakes_are_told_before_anything_is_sent(open_asker: Open) -> None:
     asker, stage = await open_asker(answering({"data": {}}))
     mistakes: tuple[Callable[[], Any], ...] = (

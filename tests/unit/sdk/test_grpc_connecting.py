@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_bound import OLD, Mount, World
+from grpc_bound import OLD, Mount, World, user
 from grpc_worlds import serving_users
 from sdk_worlds import WORLDS, Hands
 from users_service import Failure
@@ -126,3 +126,63 @@ async def test_an_answer_that_is_larger_than_the_client_takes_is_its_own_limit_a
 
     assert [seen.method for seen in world.stage.users.seen] == ["GetUser", "ListUsers", "Chat"]
     assert breaker.state is CircuitState.CLOSED
+
+
+async def test_a_message_that_is_larger_than_the_server_takes_is_told_so_and_not_sent_again(world: World) -> None:
+    hands, breaker = Hands(), CircuitBreaker("users", failures=1)
+    large, repeated = "a" * 1000, ["CreateUser", "AddUsers", "Chat"]
+    async with serving_users(options=[("grpc.max_receive_message_length", 99)]) as stage:
+        users = world.connect(hands, address=stage.address, breaker=breaker, idempotent=repeated)
+        for call, words in (
+            (lambda: users.create(large), "the message is larger than the 99 bytes that the server takes"),
+            (lambda: users.add([user(large)]), "the message is larger than the 99 bytes that the server takes"),
+            (lambda: users.chat([large]), "the message is larger than the 99 bytes that the server takes"),
+            (
+                lambda: users.create(large, compression=grpc.Compression.Gzip),
+                "a message is larger than what its receiver",
+            ),
+        ):
+            with pytest.raises(servicelink.ServiceError, match=words) as failed:
+                await call()
+            assert type(failed.value) is servicelink.ServiceError
+            assert "Send less at once" in failed.value.next_step
+        answer = await users.create()
+
+    assert answer == user()
+    assert (hands.slept, breaker.state) == ([], CircuitState.CLOSED)
+
+
+OF_OTHER_LIBRARIES = {
+    "grpc-go": "grpc: received message larger than max (5003 vs. 99)",
+    "grpc-go, compressed": "grpc: received message after decompression larger than max 99",
+    "grpc-go, compressed, older": "grpc: message after decompression larger than max (5003 vs. 99)",
+    "grpc-java": "gRPC message exceeds maximum size 99: 5003",
+    "grpc-java, compressed": "Decompressed gRPC message exceeds maximum size 99",
+    "grpc-js": "Received message larger than max (5003 vs 99)",
+}
+
+
+@pytest.mark.parametrize("library", OF_OTHER_LIBRARIES)
+async def test_a_server_of_another_language_says_in_its_words_that_a_message_is_too_large(
+    world: World, library: str
+) -> None:
+    world.fail(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, OF_OTHER_LIBRARIES[library]))
+    with pytest.raises(servicelink.ServiceError, match="larger than the 99 bytes that the server takes"):
+        await world.connect().get()
+
+    assert len(world.stage.users.seen) == 1
+
+
+async def test_a_server_that_does_not_tell_its_limit_is_understood_too(world: World) -> None:
+    words = "Received message exceeds the maximum configured message size."
+    world.fail(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, words))
+    with pytest.raises(servicelink.ServiceError, match="larger than what the server takes"):
+        await world.connect().get()
+
+
+async def test_an_application_that_is_out_of_something_is_asked_again_whatever_it_says_of_it(world: World) -> None:
+    hands = Hands()
+    world.fail(*[Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (7 of 7 today)")] * 2)
+
+    assert (await world.connect(hands).get()).user_id == "1"
+    assert len(hands.slept) == 2

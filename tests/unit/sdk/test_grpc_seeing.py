@@ -1,5 +1,6 @@
 """What is seen of gRPC calls: spans and durations by the conventions, log lines and counts; and never a credential."""
 
+import asyncio
 import io
 import logging
 import traceback
@@ -11,14 +12,15 @@ from typing import Any
 import pytest
 from grpc_worlds import GrpcCaller, GrpcStage, open_grpc, serving_users
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from sdk_worlds import WORLDS, Hands
-from users_service import DENIED, FULL_NAME, REFUSED, Failure, failing
+from sdk_worlds import WORLDS, Hands, in_thread
+from users_service import DENIED, FULL_NAME, REFUSED, Failure, failing, generated
 
 import servicelink
-from servicelink import Measured, Protocol
+from servicelink import Measured, Protocol, sync
 from servicelink.measures import CallRow
 from servicelink.otel import Tracing
 from servicelink_contract.key import render_key
@@ -99,6 +101,37 @@ async def test_a_streams_span_ends_with_the_stream_and_the_server_is_told_of_it(
 
     assert meanwhile == 0
     assert str(parent).split("-")[2] == f"{span.context.span_id:016x}"
+
+
+def asking(heard: list[bool]) -> Iterator[Any]:
+    """Answer requests whose making asks whether instrumentations speak."""
+    for number in range(2):
+        heard.append(is_instrumentation_enabled())
+        yield generated()[0].User(user_id=str(number))
+
+
+async def asking_later(heard: list[bool]) -> AsyncIterator[Any]:
+    for user in asking(heard):
+        await asyncio.sleep(0)
+        yield user
+
+
+async def test_what_an_application_does_while_it_makes_requests_is_traced_as_ever(world: World) -> None:
+    users = world.connect()
+    heard: list[bool] = []
+    arrived = await users.add(asking(heard))
+    if world.kind == "asynchronous":
+        arrived += (await users.stub.AddUsers(asking_later(heard))).count
+    mocks = {"asynchronous": servicelink.create_mock_grpc_client, "synchronous": sync.create_mock_grpc_client}
+    mocked: Any = mocks[world.kind]("users")
+    stub = mocked.stub(generated()[1].UserServiceStub)
+    mocked.method("AddUsers").returns({"count": 2})
+    if world.kind == "asynchronous":
+        await stub.AddUsers(asking(heard))
+    else:
+        await in_thread(stub.AddUsers, asking(heard))
+
+    assert heard == [True] * (2 + arrived)
 
 
 def test_durations_are_measured_under_the_name_of_the_conventions() -> None:

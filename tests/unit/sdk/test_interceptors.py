@@ -1,6 +1,7 @@
 """Interceptors stand around every attempt, and are told how it ended."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
@@ -8,12 +9,14 @@ import pytest
 from flow_stage import AWAY, BINDING, CUT, FINE, Exchange, Stage
 from sdk_worlds import WORLDS, Hands
 
+import servicelink
 from servicelink import Call, CircuitBreaker, CircuitState, Outcome, Protocol
 from servicelink.binding import FixedSource
 from servicelink.calls.drive import Ended
 from servicelink.calls.flow import Deliver, flow
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
+from servicelink.context import Incoming, incoming
 
 
 @pytest.fixture(params=WORLDS)
@@ -194,6 +197,31 @@ async def test_an_answer_is_not_lost_to_an_interceptor_that_takes_too_long_over_
     assert await asynchronous.call(asynchronous.wire(FINE), Exchange(CallOptions(timeout=0.01))) == "fine"
     assert notes == [("a", 1), ("a", "answered")]
     assert "an interceptor took more than 0.01 s" in caplog.text
+
+
+class Slow:
+    """An asynchronous interceptor that never lets the attempt begin."""
+
+    async def intercept(self, call: Call) -> AsyncGenerator[None, Outcome]:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        yield
+
+
+@pytest.mark.parametrize(
+    ("left", "advice"), [(math.inf, "timeout=, or look why it is slow"), (0.01, "where that is made")]
+)
+async def test_time_that_an_interceptor_took_is_to_be_asked_for_where_it_came_from(
+    asynchronous: Stage, left: float, advice: str
+) -> None:
+    asynchronous.line.interceptors = (Slow(),)
+    token = incoming.set(Incoming(deadline=asynchronous.hands.now() + left))
+    timeout = 0.01 if left == math.inf else None
+    with pytest.raises(servicelink.ServiceTimeout, match="an interceptor took all the time") as late:
+        await asynchronous.call(asynchronous.wire(), Exchange(CallOptions(timeout=timeout)))
+    incoming.reset(token)
+
+    assert advice in late.value.next_step
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import servicelink
 from servicelink import sync
 
@@ -84,3 +86,22 @@ def test_every_listed_name_is_there_and_every_import_is_listed() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(servicelink, "nonsense")
+
+
+@pytest.mark.parametrize("library", ["grpc", "grpc_health", "grpc_reflection", "uvicorn"])
+def test_help_works_where_a_library_of_an_extra_is_missing(library: str) -> None:
+    # As where another package has brought grpcio, and nobody the rest of `servicelink[grpc]`.
+    missing = f"import sys; sys.modules[{library!r}] = None"
+    documented = (
+        "import pydoc, servicelink, servicelink.sync as sync; pydoc.render_doc(servicelink), pydoc.render_doc(sync)"
+    )
+
+    assert "servicelink.asgi" in _modules_after(f"{missing}; {documented}")
+
+
+@pytest.mark.parametrize("library", ["grpc_health", "grpc_reflection"])
+def test_a_name_that_needs_more_than_is_installed_says_what_to_install(library: str) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None; import servicelink; servicelink.grpc_server"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "servicelink.grpc_server needs more than is installed: pip install 'servicelink[grpc]'" in done.stderr

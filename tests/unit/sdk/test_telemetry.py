@@ -10,19 +10,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import aiohttp
 import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sdk_seen import KEY, PARENT, World, play
-from sdk_worlds import WORLDS, Hands, staged
+from sdk_worlds import WORLDS, Hands, in_thread, staged
 
 import servicelink
-from servicelink import CircuitBreaker
+from servicelink import CircuitBreaker, sync
 
 
 @pytest.fixture(params=WORLDS)
@@ -109,6 +111,85 @@ async def test_durations_are_measured_by_the_conventions(
     names = {(scope.scope.name, metric.name, metric.unit) for scope in scopes for metric in scope.metrics}
 
     assert ("servicelink", "http.client.request.duration", "s") in names
+
+
+async def look_up(address: str) -> bytes:
+    """Make a call as an application that keeps its aiohttp, which traces itself."""
+    async with aiohttp.ClientSession() as session, session.get(address) as answer:
+        return await answer.read()
+
+
+def looked_up(world: World) -> Any:
+    """Answer a body whose pieces are looked up one by one."""
+    tracer = trace.get_tracer("test")
+
+    async def asynchronous() -> AsyncIterator[bytes]:
+        with tracer.start_as_current_span("making"):
+            for _ in range(2):
+                yield await look_up(world.stage.address)
+
+    def synchronous() -> Iterator[bytes]:
+        with tracer.start_as_current_span("making"):
+            for _ in range(2):
+                yield asyncio.run(look_up(world.stage.address))
+
+    return asynchronous() if world.kind == "asynchronous" else synchronous()
+
+
+async def test_what_an_application_does_while_it_makes_a_body_is_traced_as_ever(
+    world: World, spans: InMemorySpanExporter
+) -> None:
+    with trace.get_tracer("test").start_as_current_span("outer") as outer:
+        await world.connect().post("/", content=looked_up(world))
+    found = {span.context.span_id: span for span in spans.get_finished_spans() if span.context}
+    names = {key: span.name for key, span in found.items()} | {outer.get_span_context().span_id: "outer"}
+
+    assert world.stage.requests[-1].body == b"{}{}"
+    # The engine's own call is not among them.
+    assert sorted((span.name, names[span.parent.span_id]) for span in found.values() if span.parent) == [
+        ("GET", "making"),
+        ("GET", "making"),
+        ("POST", "outer"),
+        ("making", "outer"),
+    ]
+
+
+class Asking(io.BytesIO):
+    """A file that asks whether instrumentations speak, whenever it is read."""
+
+    def __init__(self) -> None:
+        super().__init__(b"ab")
+        self.heard: list[bool] = []
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Ask."""
+        self.heard.append(is_instrumentation_enabled())
+        return super().read(size)
+
+
+async def test_an_applications_own_silence_is_kept_while_it_makes_a_body(
+    world: World, spans: InMemorySpanExporter
+) -> None:
+    assert not spans.get_finished_spans()
+    api, loud, quiet = world.connect(), Asking(), Asking()
+    await api.post("/", files={"file": loud})
+    with suppress_instrumentation():
+        await api.post("/", files={"file": quiet})
+
+    assert (set(loud.heard), set(quiet.heard)) == ({True}, {False})
+
+
+async def test_a_mocked_server_keeps_nothing_silent_either(world: World, spans: InMemorySpanExporter) -> None:
+    assert not spans.get_finished_spans()
+    mocks = {"asynchronous": servicelink.create_mock_service_client, "synchronous": sync.create_mock_service_client}
+    mocked: Any = mocks[world.kind]("api")
+    mocked.post.returns({})
+    body = looked_up(world)
+    await (
+        mocked.post("/", content=body) if world.kind == "asynchronous" else in_thread(mocked.post, "/", content=body)
+    )
+
+    assert [span.name for span in spans.get_finished_spans()] == ["GET", "GET", "making", "POST"]
 
 
 FORWARDS = """

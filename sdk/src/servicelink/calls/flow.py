@@ -31,6 +31,7 @@ _LAST_WORDS = 1.0
 _NEARLY = 0.8
 # The share of the client's own time limit that tells a server that hangs from a caller in a hurry.
 _ENOUGH = 0.5
+_LEFT_NO_MORE = "The call that is being served leaves it no more time: ask for more where that is made"
 
 
 @dataclass(slots=True, eq=False)
@@ -259,7 +260,7 @@ class _Attempts(Generic[T]):
         if limit >= self._attempt_timeout:
             return "Ask for more time with attempt_timeout=, or look why the server is slow"
         if self._enough:
-            return "The call that is being served leaves it no more time: ask for more where that is made"
+            return _LEFT_NO_MORE
         return MORE_TIME
 
     def _conclude_stream(self, outcome: Outcome) -> T | None:
@@ -295,7 +296,8 @@ class _Attempts(Generic[T]):
                 raise RuntimeError(f"{interceptor!r} did not yield") from None
             except OutOfTimeError:
                 problem = "an interceptor took all the time there was"
-                raise ServiceTimeout(problem, **where(call, "Ask for more time with timeout=")) from None
+                step = _LEFT_NO_MORE if self._enough else "Ask for more time with timeout=, or look why it is slow"
+                raise ServiceTimeout(problem, **where(call, step)) from None
             running.append(interception)
 
     def _plan_next(self, health: Health, outcome: Outcome) -> float | None:

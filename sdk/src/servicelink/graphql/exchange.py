@@ -20,6 +20,7 @@ from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceE
 from servicelink.graphql.operation import QUERY, GraphQLOperation
 from servicelink.rest.exchange import FIRST_ERROR, RestExchange, code_of, text_of
 from servicelink.rest.fields import Headers
+from servicelink.rest.values import tell_unsendable
 from servicelink_contract.rules import Protocol
 
 DEFAULT_PATH = "/graphql"
@@ -70,8 +71,9 @@ class GraphQLExchange(RestExchange):
         try:
             return json.dumps(rendered if self._is_batch else rendered[0], allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            step = "Pass variables of what JSON has: text, numbers, true, false, null, lists and objects"
-            raise ServiceError(f"the variables are no JSON: {error}", operation=self._title, next_step=step) from None
+            reason, step = tell_unsendable(error)
+            problem = f"variables cannot be sent: {reason}"
+            raise ServiceError(problem, operation=self._title, next_step=step) from None
 
     @property
     def _title(self) -> str:

@@ -15,6 +15,7 @@ from servicelink.grpc.address import Target
 from servicelink.grpc.channels import Channels, Options, channel_credentials, channel_options
 from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle, time_limit
 from servicelink.grpc.methods import GrpcMessage
+from servicelink.otel import each_resumed, each_resumed_async
 
 # Seconds that a server's status may still be on its way when a write has failed because of it.
 _STATUS_WITHIN = 1.0
@@ -216,10 +217,10 @@ async def _watched(message: GrpcMessage, problems: list[Exception]) -> AsyncIter
     """Hand the requests on; grpc.aio cancels a call whose requests fail, and tells nobody why."""
     try:
         if isinstance(message.request, AsyncIterable):
-            async for request in message.request:
+            async for request in each_resumed_async(message.request):
                 yield message.method.pack(request)
         else:
-            for request in message.request:
+            for request in each_resumed(message.request):
                 yield message.method.pack(request)
     except Exception as error:
         problems.append(error)

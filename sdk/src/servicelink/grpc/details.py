@@ -1,4 +1,4 @@
-"""What grpcio itself says of a call that its channel ended, told in words of ours.
+"""What grpcio, or the gRPC library of a server, says of a call that itself ended, told in words of ours.
 
 Its words may quote what the other side sent, so none of them goes on. Nor are they proof: a server that passes on an
 error of its own calls sends the same.
@@ -23,7 +23,30 @@ _REASONS = (
     ("is not in peer certificate", "its certificate is for another name"),
     ("handshake failed", "no TLS could be agreed on"),
 )
-_TOO_LARGE = re.compile(r"(?:Stream removed \()?CLIENT: Received message larger than max \([0-9]+ vs\. ([0-9]+)\)+")
+# All that grpcio (C core), grpc-go, grpc-java, grpc-js and grpc-dotnet say; the group is the limit.
+_SIZES = r"message larger than max \([0-9]+ vs\.? ([0-9]{1,20})\)+"
+_TAKEN_BY_SERVER = (
+    rf"(?:SERVER: |grpc: )?[Rr]eceived {_SIZES}",
+    r"grpc: (?:received )?message after decompression larger than max (?:\([0-9]+ vs\. )?([0-9]{1,20})\)?",
+    r"(?:Compressed |Decompressed )?gRPC message exceeds maximum size ([0-9]{1,20})(?:: [0-9]+(?: bytes read)?)?",
+    r"Received message exceeds the maximum configured message size\.",
+)
+_SEND_LESS = "Send less at once, or have the server take more (grpc.max_receive_message_length, in one of grpcio's)"
+_TAKE_MORE = 'Make the client with channel_options=[("grpc.max_receive_message_length", ...)], in bytes'
+# What the words are, what is larger than something, and what helps.
+_TOO_LARGE = [
+    (re.compile(rf"(?:Stream removed \()?{words}"), problem, step)
+    for words, problem, step in (
+        (f"CLIENT: Received {_SIZES}", "the answer is larger than {} the client takes", _TAKE_MORE),
+        *((words, "the message is larger than {} the server takes", _SEND_LESS) for words in _TAKEN_BY_SERVER),
+        (
+            # C core, of either side.
+            "Decompressed message larger than max",
+            "a message is larger than {} its receiver takes once it is decompressed",
+            f"{_SEND_LESS}. If it is the answer: {_TAKE_MORE}",
+        ),
+    )
+]
 
 
 def tell_not_connected(details: str) -> str | None:
@@ -34,7 +57,11 @@ def tell_not_connected(details: str) -> str | None:
     return "not connected" if reason is None else f"not connected: {reason}"
 
 
-def tell_too_large(details: str) -> str | None:
-    """Answer that the client took no answer of that size, None where that is not what the words say."""
-    found = _TOO_LARGE.fullmatch(details)
-    return None if found is None else f"the answer is larger than the {found[1]} bytes that the client takes"
+def tell_too_large(details: str) -> tuple[str, str] | None:
+    """Answer which message was too large for whom, and what helps; None where that is not what the words say."""
+    for words, problem, step in _TOO_LARGE:
+        found = words.fullmatch(details)
+        if found is not None:
+            limit = next(filter(None, found.groups()), None)
+            return problem.format("what" if limit is None else f"the {limit} bytes that"), step
+    return None

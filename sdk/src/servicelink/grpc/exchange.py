@@ -46,7 +46,6 @@ _REFUSALS = {
 }
 FINE = Outcome(Result.ANSWERED, 0, StatusCode.OK.name)
 CUT = Outcome(Result.CUT, problem="the client was closed before the answer was whole")
-_TAKE_MORE = 'Make the client with channel_options=[("grpc.max_receive_message_length", ...)], in bytes'
 _NO_MESSAGE = "the answer is no message of its type"
 
 
@@ -110,7 +109,7 @@ class GrpcExchange:
         if failure is not None:
             raise failure
         if outcome.result is Result.ANSWERED and outcome.problem:
-            raise ServiceError(outcome.problem, **where(call, _TAKE_MORE))
+            raise ServiceError(outcome.problem, **where(call, outcome.advice))
         if outcome.status:
             assert isinstance(outcome.response, Remote)
             raise RemoteError(outcome.status, outcome.code, outcome.response.details, **where(call, ""))
@@ -134,10 +133,9 @@ def settle(
 
     A server that is connected may pass on words of grpcio's as its own; only what never had a connection was not sent.
     """
-    ended = _end_of_channel(status, details or "", is_away)
+    ended = _end_by_grpc(status, details or "", is_away)
     if ended is not None:
-        result, problem = ended
-        return Outcome(result, status.value[0], status.name, problem=problem)
+        return ended
     metadata = {key: value for key, value in trailing or () if isinstance(value, str)}
     marked = metadata.get(CODE_KEY)
     result = _RESULTS.get(status, Result.ANSWERED)
@@ -155,14 +153,18 @@ def settle(
     )
 
 
-def _end_of_channel(status: StatusCode, details: str, is_away: Callable[[], bool]) -> tuple[Result, str] | None:
-    """Answer what the channel made of a call without the server, None where the server ended it."""
+def _end_by_grpc(status: StatusCode, details: str, is_away: Callable[[], bool]) -> Outcome | None:
+    """Answer what gRPC itself made of a call, None where the server's application ended it."""
     if status is StatusCode.UNAVAILABLE:
         problem = tell_not_connected(details)
-        return None if problem is None or not is_away() else (Result.UNSENT, problem)
-    problem = tell_too_large(details) if status is StatusCode.RESOURCE_EXHAUSTED else None
-    # The server did answer, and would answer the same again.
-    return None if problem is None else (Result.ANSWERED, problem)
+        if problem is not None and is_away():
+            return Outcome(Result.UNSENT, status.value[0], status.name, problem=problem)
+    if status is StatusCode.RESOURCE_EXHAUSTED:
+        told = tell_too_large(details)
+        if told is not None:
+            # The server is well, and the same would end the same again.
+            return Outcome(Result.ANSWERED, status.value[0], status.name, problem=told[0], advice=told[1])
+    return None
 
 
 def time_limit(seconds: float) -> float | None:

@@ -12,6 +12,7 @@ from servicelink.calls.flow import Send
 from servicelink.grpc.exchange import FINE, answered
 from servicelink.grpc.methods import GrpcMessage
 from servicelink.grpc.mocked import GrpcScript, Played
+from servicelink.otel import each_resumed, each_resumed_async
 
 
 class AioMockRpc:
@@ -152,10 +153,10 @@ class AioMockWire:
 async def _take_all(requests: Any, played: Played) -> None:
     try:
         if isinstance(requests, AsyncIterable):
-            async for request in requests:
+            async for request in each_resumed_async(requests):
                 played.take(request)
         else:
-            for request in requests:
+            for request in each_resumed(requests):
                 played.take(request)
     except Exception as error:  # noqa: BLE001 - whoever reads the answers is told
         played.problems.append(error)

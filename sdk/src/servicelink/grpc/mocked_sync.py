@@ -11,6 +11,7 @@ from servicelink.calls.flow import Send
 from servicelink.grpc.exchange import FINE, answered
 from servicelink.grpc.methods import GrpcMessage
 from servicelink.grpc.mocked import GrpcScript, Played
+from servicelink.otel import each_resumed
 
 # Seconds that requests may still come in when all has been answered.
 _MOMENT = 0.1
@@ -123,7 +124,7 @@ class MockWire:
 def _take_requests(requests: Iterable[Any], played: Played, *, in_thread: bool) -> threading.Thread | None:
     def take() -> None:
         try:
-            for request in requests:
+            for request in each_resumed(requests):
                 played.take(request)
         except Exception as error:  # noqa: BLE001 - whoever reads the answers is told
             played.problems.append(error)

@@ -15,6 +15,7 @@ from servicelink.grpc.address import Target
 from servicelink.grpc.channels import Channels, Options, channel_credentials, channel_options
 from servicelink.grpc.exchange import CUT, FINE, answered, outgoing_metadata, settle, time_limit
 from servicelink.grpc.methods import GrpcMessage
+from servicelink.otel import each_resumed
 
 _END = object()
 
@@ -158,7 +159,7 @@ class _Attempt:
     def _watched(self) -> Iterator[bytes]:
         """Hand the requests on; grpcio cancels a call whose requests fail, and tells nobody why."""
         try:
-            for request in self._message.request:
+            for request in each_resumed(self._message.request):
                 yield self._message.method.pack(request)
         except Exception as error:
             self._problems.append(error)

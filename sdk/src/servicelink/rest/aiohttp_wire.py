@@ -24,6 +24,7 @@ from servicelink import forks
 from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.flow import Send
+from servicelink.otel import each_resumed_async
 from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
 from servicelink.rest.fields import Measure, beside
@@ -140,7 +141,7 @@ class AiohttpWire:
                 return content or None
             return Upload(split(content), Measure(call), self._pool.write_timeout)
         assert isinstance(request.stream, httpx.AsyncByteStream)
-        return Upload(aiter(request.stream), Measure(call), self._pool.write_timeout)
+        return Upload(aiter(each_resumed_async(request.stream)), Measure(call), self._pool.write_timeout)
 
     async def _engine(self) -> _Engine:
         if self._generation != forks.generation():

@@ -21,6 +21,7 @@ from servicelink.calls.retry import parse_retry_after
 from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, Incoming, fresh_id, incoming
 from servicelink.errors import LinkNotFound, RemoteError, ServiceError
 from servicelink.rest.fields import DEFAULTS, OF_BODY, TOKEN, Headers, frame, require_field, with_defaults
+from servicelink.rest.values import find_unsendable, tell_unsendable
 from servicelink.verify import Code
 from servicelink_contract.rules import Protocol
 
@@ -108,7 +109,13 @@ class RestExchange:
         target = _join(binding, self._url, call)
         # Encoded: a decoded path may hold line breaks, with which whoever names it would write log lines of his own.
         call.operation = f"{self.method} {target.raw_path.partition(b'?')[0].decode('ascii')}"
-        request = self._build(target, given)
+        try:
+            request = self._build(target, given)
+        except (TypeError, ValueError, RecursionError, httpx.InvalidURL):
+            unsendable = find_unsendable(self._content)
+            if unsendable is None:
+                raise
+            raise ServiceError(unsendable[0], **where(call, unsendable[1])) from None
         if given is not DEFAULTS:
             frame(request, call)
         # Ours alone: an application that sets it would send one credential and report another.
@@ -238,7 +245,10 @@ def _parse(url: str | httpx.URL, address: _Address, call: Call) -> httpx.URL:
         if given.scheme or given.host:
             return given
         return _below(address, f"/{str(given).removeprefix('/')}", call)
-    except (httpx.InvalidURL, UnicodeError) as error:
+    except UnicodeError as error:
+        reason, step = tell_unsendable(error)
+        raise ServiceError(f"the URL cannot be sent: {reason}", **where(call, step)) from None
+    except httpx.InvalidURL as error:
         raise ServiceError(f"the URL is malformed: {error}", **where(call, "Pass a path")) from None
 
 

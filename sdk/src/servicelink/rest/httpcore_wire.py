@@ -20,6 +20,7 @@ from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.failures import where
 from servicelink.calls.flow import Send
 from servicelink.errors import ServiceError
+from servicelink.otel import each_resumed
 from servicelink.rest.bodies import BROKEN_ENCODING, Ending, Streamed
 from servicelink.rest.connections import ConnectionPool
 from servicelink.rest.exchange import ERROR_BODY, FIRST_ERROR, require_sendable, settle
@@ -227,7 +228,7 @@ def _content(call: Call, request: httpx.Request) -> Any:
 
 
 def _upload(pieces: httpx.SyncByteStream, measure: Measure) -> Iterator[bytes]:
-    for piece in pieces:
+    for piece in each_resumed(pieces):
         measure.count(piece)
         yield piece
     measure.finish()
