@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from sdk_bound import World, bound_world
+from sdk_worlds import WORLDS
 from uvicorn.server import ServerState
 
 Mount = Callable[[Path, Mapping[str, str]], None]
@@ -67,3 +69,13 @@ async def serve() -> AsyncIterator[Serve]:
             return await stack.enter_async_context(_served(app))
 
         yield start
+
+
+@pytest.fixture(params=WORLDS)
+async def world(  # noqa: PLR0917 - fixtures
+    request: pytest.FixtureRequest, tmp_path: Path, mount: Mount, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    """A server and a client's bindings, for clients of each kind; a module of another world has its own."""
+    root = tmp_path / "bindings"
+    async with bound_world(request.param, root, mount=mount, serve=serve, monkeypatch=monkeypatch) as bound:
+        yield bound
