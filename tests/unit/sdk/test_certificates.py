@@ -104,6 +104,7 @@ async def test_calls_after_a_change_come_with_the_new_certificate_although_the_c
     assert world.seen == [before.serial, after.serial]
 
 
+@pytest.mark.traffic
 async def test_certificates_change_under_calls_and_none_fails(
     world: World, kind: str, request: pytest.FixtureRequest
 ) -> None:
