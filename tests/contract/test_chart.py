@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from charts import CHART, ROOT, Helm, only
+from yamls import parse_yaml
 
 from servicelink_contract.binding import BindingKey
 from servicelink_core import conflicts
@@ -25,7 +25,7 @@ NOT_VALUES = {"lease_namespace", "lease_name", "identity", "guards_prefix", "kub
 
 
 def values() -> dict[str, Any]:
-    parsed: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+    parsed: dict[str, Any] = parse_yaml((CHART / "values.yaml").read_text())
     return parsed
 
 
@@ -45,10 +45,10 @@ def field_of(variable: str) -> str:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_chart_s_crd_is_the_source_and_stays_after_an_uninstall(source: Path) -> None:
     """`make reference` writes it."""
-    copied = yaml.safe_load((CHART / "files" / "crds" / source.name).read_text())
+    copied = parse_yaml((CHART / "files" / "crds" / source.name).read_text())
 
     assert copied["metadata"].pop("annotations") == KEEP
-    assert copied == yaml.safe_load(source.read_text())
+    assert copied == parse_yaml(source.read_text())
 
 
 def test_the_chart_has_no_other_crds() -> None:
@@ -64,7 +64,7 @@ def defined(name: str) -> str:
 
 
 def test_the_guard_of_workloads_knows_the_binding() -> None:
-    link = yaml.safe_load((ROOT / "crds" / "servicelink.dev_servicelinks.yaml").read_text())
+    link = parse_yaml((ROOT / "crds" / "servicelink.dev_servicelinks.yaml").read_text())
     fields = link["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     variable = fields["binding"]["properties"]["env"]["items"]["properties"]
 

@@ -9,7 +9,7 @@ sight, and `gone` ones deleted for certain.
 from dataclasses import replace
 from typing import Any, cast
 
-import yaml
+from yamls import parse_yaml
 
 from kstatus import kstatus
 from servicelink_contract.rules import Protocol
@@ -45,7 +45,7 @@ class Stage:
     """One case: its world, and the time at which it is looked at."""
 
     def __init__(self, text: str) -> None:
-        case = yaml.safe_load(text)
+        case = parse_yaml(text)
         self.now = parse_time(case["now"])
         self._imported = {name: frozenset(keys) for name, keys in case.get("imported", {}).items()}
         self._version = 1
@@ -124,7 +124,7 @@ class Stage:
             return {"verifier": None, "asks": asks}
         maps = render_config_maps(ref, plan.verifier, plan.enforced_since)
         return {
-            "verifier": {body["metadata"]["name"]: yaml.safe_load(next(iter(body["data"].values()))) for body in maps},
+            "verifier": {body["metadata"]["name"]: parse_yaml(next(iter(body["data"].values()))) for body in maps},
             "enforcedSince": plan.enforced_since and render_time(plan.enforced_since),
             "asks": asks,
             **({"lookAgain": render_time(plan.look_again)} if plan.look_again else {}),

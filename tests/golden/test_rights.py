@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from charts import Helm, Manifest
+from yamls import parse_yaml
 
 RIGHTS = Path(__file__).parent / "rights"
 OPERATOR = {"kind": "ServiceAccount", "name": "servicelink", "namespace": "servicelink-system"}
@@ -24,13 +25,13 @@ WAYS = {
 Rights = dict[str, dict[str, str]]
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(scope="module", params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def manifests(way: str, helm4: Helm) -> list[Manifest]:
     return helm4.render(*WAYS[way])
 
@@ -78,7 +79,7 @@ def test_the_chart_grants_what_is_written_down(
     written = RIGHTS / f"{way}.yaml"
     if request.config.getoption("--rewrite"):
         written.write_text(yaml.safe_dump(answer, sort_keys=True, width=120))
-    assert yaml.safe_load(written.read_text()) == answer
+    assert parse_yaml(written.read_text()) == answer
 
 
 def test_every_file_is_about_a_way_to_install() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sdk_servers import NO_TRUST
 
 import servicelink
 from servicelink.asgi import LinkMiddleware
@@ -46,7 +47,7 @@ def write(mount: Mount, folder: Path, verifier: Verifier = VERIFIER) -> None:
 
 
 async def get(address: str, path: str, headers: Any = None, method: str = "GET") -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TRUST, trust_env=False) as client:
         return await client.request(method, address + path, headers=headers)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from yamls import parse_yamls
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "servicelink"
@@ -31,8 +31,7 @@ class Helm:
         self, *flags: str, release: str = "servicelink", namespace: str = "servicelink-system"
     ) -> list[Manifest]:
         """As `template`, parsed."""
-        text = self.template(*flags, release=release, namespace=namespace)
-        return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+        return parse_yamls(self.template(*flags, release=release, namespace=namespace))
 
 
 def only(kind: str, manifests: list[Manifest]) -> Manifest:

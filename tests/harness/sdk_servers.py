@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from servicelink_contract.verifier import KeyEntry, LinkEntry, Mode, Verifier, r
 
 # Swapping what a mounted folder holds, as the kubelet does it.
 swap = mounted.swap
+# For httpx's clients: each would read all the system's certificates anew, and over http nobody shows one.
+NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 SINCE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 

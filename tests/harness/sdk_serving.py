@@ -51,6 +51,8 @@ def _wait_for(address: tuple[str, int], process: "subprocess.Popen[bytes]") -> N
         try:
             socket.create_connection(address, timeout=1).close()
         except OSError:
+            # What is waited for needs the processor more.
+            time.sleep(0.01)
             continue
         return
     process.kill()

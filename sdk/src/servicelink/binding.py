@@ -49,6 +49,7 @@ class Limits:
 
 
 DEFAULTS = Limits()
+LAST_PORT = 65535
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 # As of a ServiceLinkPolicy, and what every call says of itself.
 _TAKEN_PREFIXES = ("x-forwarded-", "x-servicelink-", "grpc-")

@@ -85,12 +85,12 @@ class HeaderNames:
             elif kind is _TWIN:
                 seen += 1
                 heads.problem = "the credential's header came in a spelling that other programs read as another header"
+            elif kind is _OVERRIDE:
+                kept.append(pair)
+                heads.overrides = True
             elif kind is not _OWN:
                 kept.append(pair)
-                if kind is _OVERRIDE:
-                    heads.overrides = True
-                else:
-                    heads.carried.append(pair)
+                heads.carried.append(pair)
         if seen > 1:
             heads.problem = "the credential's header came more than once"
         if heads.problem is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from yamls import parse_yaml
 
 from servicelink_contract.paths import (
     PATTERN,
@@ -126,7 +126,7 @@ def test_another_text_is_no_pattern(text: str) -> None:
 
 def path_schema(definition: str, *way: str) -> Any:
     """Answer the schema of one path pattern; `way` leads from the spec to the block `rest`."""
-    node = yaml.safe_load((CRDS / f"servicelink.dev_{definition}.yaml").read_text())
+    node = parse_yaml((CRDS / f"servicelink.dev_{definition}.yaml").read_text())
     node = node["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     for name in (*way, "rest", "allow", "paths"):
         node = node["properties"][name]

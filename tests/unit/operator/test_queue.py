@@ -36,12 +36,12 @@ async def test_a_key_that_failed_comes_again_not_before_it_was_asked_to() -> Non
     """As by the Retry-After of a 429."""
     queue, clock = WorkQueue(), asyncio.get_running_loop().time
     queue.add(link_key("shop", "a"))
-    queue.done(await queue.take(), failed=True, pause=0.7)
+    queue.done(await queue.take(), failed=True, pause=0.5)
     failed = clock()
 
     await asyncio.wait_for(queue.take(), 5)
 
-    assert 0.7 < clock() - failed < 2
+    assert 0.5 < clock() - failed < 2
 
 
 async def test_namespaces_take_turns() -> None:

@@ -1,15 +1,16 @@
 """Mounted folders as the kubelet makes them, and applications on real sockets."""
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-from uvicorn.server import ServerState
+from sdk_bound import World, bound_world
+from sdk_worlds import WORLDS
+from tls_servers import served
 
 Mount = Callable[[Path, Mapping[str, str]], None]
 Serve = Callable[[Any], Awaitable[str]]
@@ -37,33 +38,24 @@ def mount() -> Mount:
     return swap
 
 
-@asynccontextmanager
-async def _served(app: Any) -> AsyncIterator[str]:
-    """Serve by uvicorn's protocol, without the rounds of its main loop, which cost every test a tenth of a second."""
-    config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
-    config.load()
-    state = ServerState()
-
-    def connect() -> asyncio.Protocol:
-        protocol: Any = config.http_protocol_class
-        return protocol(config=config, server_state=state, app_state={})  # type: ignore[no-any-return] # its choice
-
-    server = await asyncio.get_running_loop().create_server(connect, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
-    for task in tuple(state.tasks):
-        task.cancel()
-    for connection in tuple(state.connections):
-        connection.shutdown()
-    await asyncio.gather(*state.tasks, return_exceptions=True)
-
-
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """`await serve(app)` answers the address of an ASGI application on a real socket."""
     async with AsyncExitStack() as stack:
 
         async def start(app: Any) -> str:
-            return await stack.enter_async_context(_served(app))
+            config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
+            host, port = await stack.enter_async_context(served(config))
+            return f"http://{host}:{port}"
 
         yield start
+
+
+@pytest.fixture(params=WORLDS)
+async def world(  # noqa: PLR0917 - fixtures
+    request: pytest.FixtureRequest, tmp_path: Path, mount: Mount, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    """A server and a client's bindings, for clients of each kind; a module of another world has its own."""
+    root = tmp_path / "bindings"
+    async with bound_world(request.param, root, mount=mount, serve=serve, monkeypatch=monkeypatch) as bound:
+        yield bound

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdk_bound import NEW, OLD, Mount, World, bound_world
-from sdk_worlds import WORLDS, Hands
+from sdk_bound import NEW, OLD, World
+from sdk_worlds import Hands
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,20 +19,6 @@ from starlette.routing import Route
 
 import servicelink
 from servicelink.mounted import swap
-
-
-@pytest.fixture(params=WORLDS)
-async def world(  # noqa: PLR0917 - fixtures
-    tmp_path: Path,
-    mount: Mount,
-    serve: Callable[[Any], Awaitable[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[World]:
-    async with bound_world(
-        request.param, tmp_path / "bindings", mount=mount, serve=serve, monkeypatch=monkeypatch
-    ) as bound:
-        yield bound
 
 
 @pytest.mark.parametrize("name", ["web-to-api", "api", "backend/api"])

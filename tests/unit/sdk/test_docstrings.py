@@ -77,11 +77,17 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def rest() -> Iterator[str]:
+    """The address of a server for what examples call, but for gRPC."""
+    with serving(Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])) as address:
+        yield address
+
+
 @pytest.fixture
-async def names(shared: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]]:
+async def names(shared: None, rest: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]]:
     """What examples use that is not theirs, with servers for what they call."""
     async with AsyncExitStack() as stack:
-        rest = stack.enter_context(serving(Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])))
         users = await stack.enter_async_context(serving_grpc("aio", exempt=(f"{FULL_NAME}/*",)))
         for name, address in {"PAYMENTS": rest, "CATALOG": rest, "USERS": f"grpc://{users.address}"}.items():
             monkeypatch.setenv(f"{name}_SERVICE_URL", address)

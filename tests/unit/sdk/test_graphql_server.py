@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sdk_servers import GRAPHQL_KEY, GRAPHQL_LINK, VERIFIER, AsgiApp, write_verifier
+from sdk_servers import GRAPHQL_KEY, GRAPHQL_LINK, NO_TRUST, VERIFIER, AsgiApp, write_verifier
 
 import servicelink
 from servicelink.graphql.asked import LARGEST_BODY
@@ -42,7 +42,7 @@ async def ask(
 ) -> httpx.Response:
     """Ask, with the link's key; what is no bytes is JSON."""
     content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TRUST, trust_env=False) as client:
         return await client.request(method, address + path, content=content, headers={**KEY, **headers})
 
 

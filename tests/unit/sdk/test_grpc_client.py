@@ -12,6 +12,7 @@ import pytest
 from grpc_bound import OLD, PARENT, Mount, Mounted, World, user
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_worlds import GrpcCaller, serving_users
+from leaks import leaks_of
 from sdk_worlds import WORLDS
 from users_service import (
     DENIED,
@@ -84,7 +85,7 @@ async def test_metadata_that_cannot_be_sent_is_an_error_that_shows_none_of_it(wo
     for metadata in wrong:
         with pytest.raises(servicelink.ServiceError, match="cannot be sent") as refused:
             await users.get(metadata=metadata)
-        assert OLD not in repr(refused.getrepr(showlocals=True))
+        assert leaks_of(refused.value, OLD) == []
         assert (refused.value.link, refused.value.operation) == ("users", f"{FULL_NAME}/GetUser")
         assert refused.value.request_id
         assert "lower case" in refused.value.next_step
@@ -105,7 +106,7 @@ async def test_metadata_of_an_interceptor_that_cannot_be_sent_is_an_error_of_its
     with pytest.raises(servicelink.ServiceError, match="'Not A Key' cannot be sent") as refused:
         await users.get()
 
-    assert OLD not in repr(refused.getrepr(showlocals=True))
+    assert leaks_of(refused.value, OLD) == []
     assert (refused.value.link, refused.value.operation) == ("users", f"{FULL_NAME}/GetUser")
     assert refused.value.request_id
 

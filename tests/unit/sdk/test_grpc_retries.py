@@ -174,8 +174,10 @@ async def test_an_interceptor_stands_around_every_attempt_and_hears_of_a_streams
 
 
 async def test_a_refused_credential_is_read_again_and_a_newer_one_sent_once_by_any_method(
-    world: World, mounted: Mounted
+    world: World, mounted: Mounted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However long it takes, only a refusal is a reason to look.
+    monkeypatch.setattr("servicelink.folder.CHECK_EVERY", 3600.0)
     mounted.write(OLD)
     users = world.connect(address=None)
     await users.create()

@@ -25,7 +25,6 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 from sdk_servers import (
     GRAPHQL_KEY,
     KEY,
@@ -40,6 +39,7 @@ from sdk_servers import (
     write_verifier,
 )
 from sdk_serving import serving_process
+from yamls import parse_yaml
 
 from servicelink_contract.key import ApiKey, render_key
 
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.traffic
 
 FOLDER = Path(__file__).with_name("hostile")
 GROUPS = ("credentials", "paths", "methods", "graphql")
-REQUESTS = {group: yaml.safe_load((FOLDER / f"{group}.yaml").read_text()) for group in GROUPS}
+REQUESTS = {group: parse_yaml((FOLDER / f"{group}.yaml").read_text()) for group in GROUPS}
 EXPIRED = make_key(77)
 _MARK = re.compile("⟦(?:(key|graphql|nonce)|(.+?)[*]([0-9]+))⟧", re.DOTALL)
 # How many ordinary requests one hostile one may take, and how often one is tried that took longer.

@@ -1,29 +1,10 @@
 """A path that a client is given leads to somewhere below the link's address, whoever chose what is in it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
-
 import httpx
 import pytest
-from sdk_bound import Mount, World, bound_world
-from sdk_worlds import WORLDS
+from sdk_bound import World
 
 import servicelink
-
-
-@pytest.fixture(params=WORLDS)
-async def world(  # noqa: PLR0917 - fixtures
-    tmp_path: Path,
-    mount: Mount,
-    serve: Callable[[Any], Awaitable[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[World]:
-    async with bound_world(
-        request.param, tmp_path / "bindings", mount=mount, serve=serve, monkeypatch=monkeypatch
-    ) as bound:
-        yield bound
 
 
 @pytest.mark.parametrize("prefix", ["/api", "/%61pi/v1/"])

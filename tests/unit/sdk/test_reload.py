@@ -338,6 +338,7 @@ def number_of(binding: Binding) -> int | None:
 
 
 @pytest.mark.proof
+@pytest.mark.traffic
 @pytest.mark.timeout(0)
 def test_swaps_under_readers_never_give_a_torn_binding(folder: Folder, request: pytest.FixtureRequest) -> None:
     swaps: int = request.config.getoption("--swaps")

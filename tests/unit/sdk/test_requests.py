@@ -2,31 +2,16 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from sdk_bound import METHODS, OLD, Mount, World, bound_world
-from sdk_worlds import WORLDS, Caller, in_thread
+from sdk_bound import METHODS, OLD, World
+from sdk_worlds import Caller, in_thread
 
 import servicelink
 from servicelink import CallRow, Protocol, sync
-
-
-@pytest.fixture(params=WORLDS)
-async def world(  # noqa: PLR0917 - fixtures
-    tmp_path: Path,
-    mount: Mount,
-    serve: Callable[[Any], Awaitable[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[World]:
-    async with bound_world(
-        request.param, tmp_path / "bindings", mount=mount, serve=serve, monkeypatch=monkeypatch
-    ) as bound:
-        yield bound
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -213,22 +213,24 @@ async def test_the_server_of_a_link_with_a_key_may_be_encrypted_as_well(link_san
 
 def test_a_served_link_answers_and_survives_rotations_under_calls(link_sandbox: LinkSandbox) -> None:
     api = link_sandbox.link("api")
-    over = threading.Event()
+    over, answered = threading.Event(), threading.Condition()
     statuses: list[int] = []
     with api.served() as address, sync.connect("api") as client:
         first = client.get("/v1/x").json()
 
         def call() -> None:
             while not over.is_set():
-                statuses.append(client.get("/v1/x").status_code)
+                status = client.get("/v1/x").status_code
+                with answered:
+                    statuses.append(status)
+                    answered.notify()
 
         thread = threading.Thread(target=call)
         thread.start()
         for _ in range(20):
             api.rotate()
-            seen = len(statuses)
-            while len(statuses) < seen + 2 and thread.is_alive():
-                continue
+            with answered:
+                assert all(answered.wait(20) for _ in range(2))
             api.retire()
         over.set()
         thread.join()

@@ -70,18 +70,18 @@ def _operations(document: str) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     depth, heading = 0, ""
     for match in _TOKEN.finditer(document):
-        word, mark = match[1], match[2]
+        # Words inside of a definition are the server's to read.
+        word, mark = None if depth else match[1], match[2]
         if mark is not None:
             if mark == "{" and not depth and not heading:
                 found.append((QUERY, ""))
             depth += _DEPTH[mark]
             heading = "" if mark == "}" and not depth else heading and _PAST_NAME
-        elif word is not None and not depth:
-            if not heading:
-                heading = word
-                if word in _KINDS:
-                    found.append((word, ""))
-            elif heading in _KINDS and found[-1] == (heading, ""):
-                found[-1] = (heading, word)
-                heading = _PAST_NAME
+        elif word is not None and not heading:
+            heading = word
+            if word in _KINDS:
+                found.append((word, ""))
+        elif word is not None and heading in _KINDS and found[-1] == (heading, ""):
+            found[-1] = (heading, word)
+            heading = _PAST_NAME
     return tuple(found)

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from servicelink.binding import LAST_PORT
 from servicelink.errors import LinkNotFound
 
 _FORM = re.compile(r"(?:([a-z]+)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.ASCII)
-_LAST_PORT = 65535
 # Whether it is TLS, and the port where none is said.
 _SCHEMES = {"grpc": (False, "80"), "http": (False, "80"), "grpcs": (True, "443"), "https": (True, "443")}
 
@@ -30,7 +30,7 @@ def parse_target(uri: str) -> Target | None:
         return None
     is_secure, usual = _SCHEMES[found[1] or "grpc"]
     host, port = found[2], found[3] or usual
-    if int(port) > _LAST_PORT:
+    if int(port) > LAST_PORT:
         # grpcio would call another one: what is left over of it.
         return None
     # By the resolver that answers all addresses of a name: a headless Service has one for each Pod.

@@ -40,9 +40,7 @@ class MetadataNames:
                 kept.append(pair)
             elif kind is _CARRIED:
                 kept.append(pair)
-                # A call's own deadline says how much time there is, and not a header for servers that know none.
-                if pair[0] != TIMEOUT_HEADER:
-                    carried.append(pair)
+                carried.append(pair)
             elif kind is _CREDENTIAL:
                 seen += 1
                 heads.credential = _raw(pair[1])
@@ -55,7 +53,8 @@ class MetadataNames:
             heads.credential = None
         heads.problem = problem
         heads.shown = tuple(kept)
-        heads.goes_on = carried
+        # A call's own deadline says how much time there is, and not a header for servers that know none.
+        heads.goes_on = [pair for pair in carried if pair[0] != TIMEOUT_HEADER]
 
 
 class MetadataHeads(Heads):

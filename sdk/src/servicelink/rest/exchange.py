@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from servicelink.binding import Binding
+from servicelink.binding import LAST_PORT, Binding
 from servicelink.calls.call import Call, Metadata, Outcome, Result
 from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
@@ -27,7 +27,6 @@ from servicelink_contract.rules import Protocol
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _PORTS = {"http": 80, "https": 443}
-_LAST_PORT = 65535
 _FORBIDDEN = 403
 FIRST_ERROR = 400
 # Bytes. An error's body is read for its code also where the answer is a stream; a longer one is the caller's to read.
@@ -206,7 +205,7 @@ def _address(uri: str) -> _Address | None:
     if url.scheme not in _PORTS or not url.host or url.userinfo or url.query or url.fragment:
         return None
     # A higher one would be taken modulo 65536, and the credential go to whoever listens there.
-    if (url.port or 0) > _LAST_PORT or not _is_resolvable(url.raw_host.decode("ascii")):
+    if (url.port or 0) > LAST_PORT or not _is_resolvable(url.raw_host.decode("ascii")):
         return None
     return _Address(str(url).rstrip("/"), _origin(url), _steps(url))
 
