@@ -87,7 +87,7 @@ def test_an_address_that_is_silent_is_passed_over_in_time(
     found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place) for place in places]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
-    with sync.ServiceClient(base_url=f"http://api:{silent[1]}", service_name="api", timeout=1, retries=0) as client:
+    with sync.ServiceClient(base_url=f"http://api:{silent[1]}", service_name="api", timeout=3, retries=0) as client:
         assert client.get("/").status_code == 200
 
 

@@ -101,7 +101,7 @@ async def test_an_attempt_that_takes_too_long_is_tried_again(world: World) -> No
         await (silent if len(stage.requests) == 1 else fine)(peer, request)
 
     stage = await world.stage(first_is_silent)
-    answer = await world.connect(stage, Hands()).get("/", attempt_timeout=0.5)
+    answer = await world.connect(stage, Hands()).get("/", attempt_timeout=1.0)
 
     assert (answer.text, len(stage.requests)) == ("fine", 2)
 

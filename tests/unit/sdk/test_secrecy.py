@@ -38,7 +38,7 @@ async def fail(peer: Peer, request: Request) -> None:
 @pytest.mark.parametrize("play", [cut, garbage, silent, refuse, fail])
 @pytest.mark.parametrize("kind", WORLDS)
 async def test_no_key_is_in_the_frames_of_a_failed_call(kind: str, play: Play) -> None:
-    limit = 0.5 if play is silent else 5.0
+    limit = 1.0 if play is silent else 5.0
     async with staged(play) as stage:
         api = open_caller(kind, service_name="api", base_url=stage.address, api_key=KEY.text, timeout=limit, retries=0)
         with pytest.raises(servicelink.ServiceError) as failed:

@@ -62,7 +62,7 @@ async def test_a_websocket_that_only_pushes_does_not_last_for_ever_either(world:
 async def test_a_websocket_is_checked_and_does_not_last_for_ever(world: World, ws: str) -> None:
     leaf = world.authority.client(IDENTITY)
     app = servicelink.LinkMiddleware(echo)
-    async with running(app, ws=ws, connection_age=0.5) as (_, port):
+    async with running(app, ws=ws, connection_age=1.0) as (_, port):
         url = f"wss://localhost:{port}/v1/x"
         with pytest.raises(InvalidStatus):
             await connect_websocket(url, ssl=world.context(), proxy=None)
