@@ -1,6 +1,6 @@
 """The ASGI middleware: every call is checked before the application sees it.
 
-A server whose set-up is wrong fails its start through the lifespan protocol, because an exception there only means "no
+A server whose set-up is wrong fails its start through the lifespan protocol, because an exception alone only means "no
 lifespan" to servers, which then start all the same.
 """
 
@@ -174,7 +174,8 @@ async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) 
 
 
 async def _fail_start(error: LinkConfigurationError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "lifespan":
-        raise error
-    await receive()
-    await send({"type": "lifespan.startup.failed", "message": str(error)})
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+    # Also after the message, as Starlette does: servers have it by then, and Starlette's TestClient raises this.
+    raise error
