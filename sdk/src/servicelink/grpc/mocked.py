@@ -14,7 +14,8 @@ from servicelink.calls.flow import Send
 from servicelink.errors import RemoteError
 from servicelink.grpc.exchange import FINE, answered, settle
 from servicelink.grpc.methods import GrpcMessage, Method
-from servicelink.mocking import is_failure, raised_of, result_of
+from servicelink.mocked_answers import is_failure
+from servicelink.mocking import raised_of, result_of
 
 # What a method answers: a message, a dictionary of its fields, or how it fails.
 Answer = Any

@@ -34,6 +34,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    # As of `servicelink.testing`.
+    return __all__
+
+
 class MockedMethods:
     """A mocked client: a test's clock, a link of its own and a script are in place of what is outside of it."""
 
