@@ -9,6 +9,7 @@ import pytest
 from servicelink.binding import Binding, FoundSource
 from servicelink.calls.call import Outcome
 from servicelink.calls.flow import Send
+from servicelink.errors import LinkNotFound
 from servicelink.mocking import AsyncMockWire, MockWire
 from servicelink.rest.aiohttp_wire import AiohttpWire
 from servicelink.rest.httpcore_wire import HttpcoreWire
@@ -55,7 +56,13 @@ class MockedLinks:
     def _sourced(self, real: Callable[[FoundSource], Binding]) -> Callable[[FoundSource], Binding]:
         def current(source: FoundSource) -> Binding:
             link = self._links.get(source.name)
-            return real(source) if link is None else link.binding
+            if link is not None:
+                return link.binding
+            try:
+                return real(source)
+            except LinkNotFound as error:
+                error.next_step = f'In this test mock_link("{source.name}") mocks it. {error.next_step}'
+                raise
 
         return current
 
