@@ -79,7 +79,8 @@ class Told(Generic[C]):
         found = self.always.get(path) or self.always.get(ANY)
         if found is None:
             raise AssertionError(
-                f"{self.method} {path} has no answer; say client.{self.method.lower()}.returns(...) first"
+                f"{self.method} {path}".rstrip()
+                + f" has no answer; say client.{self.method.lower()}.returns(...) first"
             )
         return found
 
@@ -162,9 +163,22 @@ class Answers(Recorded[RecordedCall]):
 class GraphQLAnswers(Recorded[RecordedOperation]):
     """Tells what queries or mutations of a mocked server answer, and what they were asked."""
 
-    def returns(self, data: Mapping[str, Any] | None = None, *, status: int = 200, operation: str = ANY) -> Self:
-        """Answer these data from now on; only to the operation of that name, where one is given."""
-        self._told.always[operation] = Answer({"data": {} if data is None else dict(data)}, status)
+    def returns(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        errors: Iterable[Mapping[str, Any]] = (),
+        status: int = 200,
+        operation: str = ANY,
+    ) -> Self:
+        """Answer these data from now on; only to the operation of that name, where one is given.
+
+        With `errors`, as GraphQL has them, that raises GraphQLError; `fails` makes one.
+        """
+        body: dict[str, Any] = {"data": {} if data is None else dict(data)}
+        if failed := [dict(error) for error in errors]:
+            body = {"data": data, "errors": failed}
+        self._told.always[operation] = Answer(body, status)
         return self
 
     def fails(
