@@ -109,5 +109,6 @@ def accept(client: servicelink.ServiceClient) -> None:
     client.breaker.add_listener(lambda change: assert_never_open(change.now))
     with servicelink.carry({"x-request-id": "a"}):
         assert_type(servicelink.current_correlation_id(), str | None)
+        assert_type(servicelink.current_request_id(), str | None)
     for row, count in servicelink.metrics().items():
         assert_type((row.link, count.calls), tuple[str, int])

@@ -1,11 +1,17 @@
 """The types of the public API, as strict checkers see them in users' code."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from pages import blocks
+
 ROOT = Path(__file__).parents[2]
+PAGES = (*(ROOT / "docs" / "sdk").glob("*.md"), ROOT / "sdk" / "README.md")
+# What pages leave out to be short.
+UNANNOTATED = "allow_untyped_defs = true\nallow_incomplete_defs = true\nallow_untyped_calls = true\n"
 WRONG = tuple(sorted(Path(__file__).parent.glob("wrong*.py")))
 RIGHT = tuple(sorted({*Path(__file__).parent.glob("*.py")} - {Path(__file__), *WRONG}))
 Found = set[tuple[str, int]]
@@ -17,10 +23,10 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def found_by_mypy(folder: Path, *paths: Path) -> Found:
+def found_by_mypy(folder: Path, *paths: Path, allowed: str = "") -> Found:
     """Answer the files and lines in which mypy finds errors."""
     config = folder / "mypy.ini"
-    config.write_text("[mypy]\nstrict = true\n")
+    config.write_text(f"[mypy]\nstrict = true\n{allowed}")
     files = map(str, paths)
     said = run("mypy", "--config-file", str(config), "--output=json", "--cache-dir", str(folder), *files)
     errors = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
@@ -51,3 +57,14 @@ def test_mypy_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Pat
 def test_pyright_finds_nothing_in_what_is_right_and_all_that_is_wrong(tmp_path: Path) -> None:
     assert found_by_pyright(tmp_path, *RIGHT) == set()
     assert found_by_pyright(tmp_path, *WRONG) == mistakes()
+
+
+def test_mypy_finds_nothing_in_the_programs_of_the_pages(tmp_path: Path) -> None:
+    programs: list[Path] = []
+    for text in (text for page in PAGES for text in blocks(page)):
+        if named := re.match(r"# (\w+\.py)\n", text):
+            programs.append(tmp_path / named[1])
+            programs[-1].write_text(text)
+
+    assert len(set(programs)) == len(programs) >= 10
+    assert found_by_mypy(tmp_path, *programs, allowed=UNANNOTATED) == set()

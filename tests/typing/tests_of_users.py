@@ -1,13 +1,12 @@
 """Tests of applications, as their users write them, as `rest.py`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, assert_type
 
 import httpx
 
 import servicelink
 from servicelink import sync, testing
-from servicelink.linkmock import MockedLink
 
 
 async def mock() -> None:
@@ -33,13 +32,21 @@ async def mock_graphql() -> None:
     assert_type(plain.query("{ products }"), dict[str, Any])
 
 
-def test_checkout(mock_link: Callable[[str], MockedLink]) -> None:
+def test_checkout(mock_link: testing.MockLink) -> None:
     """Use the plugin's fixture."""
     link = mock_link("payments")
     link.post.returns({"id": "ch_1"}, status=201)
     link.query.returns({"products": []})
     assert_type(link.calls, list[testing.RecordedCall])
     assert_type(link.operations, list[testing.RecordedOperation])
+
+
+def test_rotation(link_sandbox: testing.LinkSandbox) -> None:
+    """Use the other one."""
+    link = link_sandbox.link("payments")
+    assert_type(link, testing.SandboxLink)
+    with link.served() as address:
+        assert_type(address, str)
 
 
 def accept(client: servicelink.ServiceClient) -> None:

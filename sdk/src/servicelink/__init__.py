@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from servicelink.calls.breaker import CircuitBreaker, CircuitChange, CircuitState
     from servicelink.calls.call import AsyncInterceptor, Call, Interceptor, Outcome, Result
     from servicelink.calls.limits import RateLimit
-    from servicelink.context import carry, current_correlation_id, current_link
+    from servicelink.context import carry, current_correlation_id, current_link, current_request_id
     from servicelink.counts import Counted, Counts
     from servicelink.errors import (
         CircuitOpen,
@@ -105,6 +105,7 @@ __all__ = [
     "create_mock_service_client",
     "current_correlation_id",
     "current_link",
+    "current_request_id",
     "grpc_channel",
     "grpc_server",
     "grpc_server_credentials",
@@ -133,6 +134,7 @@ _HOMES = {
         "carry",
         "current_correlation_id",
         "current_link",
+        "current_request_id",
     ),
     "servicelink.counts": (
         "Counted",

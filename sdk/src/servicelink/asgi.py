@@ -1,6 +1,6 @@
 """The ASGI middleware: every call is checked before the application sees it.
 
-A server whose set-up is wrong fails its start through the lifespan protocol, because an exception there only means "no
+A server whose set-up is wrong fails its start through the lifespan protocol, because an exception alone only means "no
 lifespan" to servers, which then start all the same.
 """
 
@@ -85,13 +85,15 @@ class LinkMiddleware:
         if reading.is_checked or heads.overrides:
             extensions = scope.get("extensions")
             peer = _peer(extensions) if extensions else None
-            found = door.decide(desk, heads, scope["method"] if kind == "http" else "GET", reading, peer=peer)
+            method = scope["method"] if kind == "http" else "GET"
+            found = door.decide(desk, heads, method, reading, peer=peer)
             if not isinstance(found, Decision):
                 found, receive = await _judge_body(door, found, heads, scope=scope, receive=receive)
             verdict = found.verdict
             if isinstance(verdict, Allowed):
                 identity = verdict
             elif found.enforced:
+                log_refusal(verdict, f"{method} {reading.path}", heads.carried)
                 await _refuse(verdict, scope, receive, send)
                 return
         # In place as well: what stands outside reads there what frameworks note of the request, its route for one.
@@ -161,7 +163,6 @@ def _lower(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
-    log_refusal(refused)
     if scope["type"] == "websocket":
         # Closed before it was accepted, it is answered by 403 (ASGI WebSocket specification, "Close").
         await receive()
@@ -174,7 +175,8 @@ async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) 
 
 
 async def _fail_start(error: LinkConfigurationError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "lifespan":
-        raise error
-    await receive()
-    await send({"type": "lifespan.startup.failed", "message": str(error)})
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+    # Also after the message, as Starlette does: servers have it by then, and Starlette's TestClient raises this.
+    raise error

@@ -85,6 +85,11 @@ def current_correlation_id() -> str | None:
     return incoming.get().correlation_id
 
 
+def current_request_id() -> str | None:
+    """Answer the request ID of the call that is being served, for log lines; None where none came."""
+    return incoming.get().request_id
+
+
 @contextmanager
 def carry(headers: Mapping[str, str]) -> Iterator[None]:
     """Have the calls made inside carry on what these headers of an incoming message say: IDs, trace, time left.

@@ -101,10 +101,17 @@ class RemoteError(ServiceError):
     """The application's own error.
 
     `status` is the HTTP status or the number of the gRPC code, `code` the error's own name (else None), `body` the body
-    as text; no message shows the body.
+    as text; no message shows the body. Raises TypeError for a status that is no number.
     """
 
-    def __init__(self, status: int, code: str | None, body: str, **place: Any) -> None:
+    def __init__(self, status: int, code: str | None = None, body: str = "", **place: Any) -> None:
+        if not isinstance(status, int):
+            # Made by hand in tests, where a text would come first as in other errors.
+            name = type(self).__name__  # type: ignore[unreachable] # for whom no checker tells
+            raise TypeError(
+                f'{name} takes a status first, not {status!r}: {name}(404, "NOT_FOUND"); '
+                'or have a mocked GraphQL client answer it, by client.query.fails("NOT_FOUND")'
+            )
         super().__init__(f"the application answered {status}{f' {code}' if code else ''}", **place)
         self.status = status
         self.code = code

@@ -2,75 +2,18 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from servicelink.binding import Binding, FoundSource
 from servicelink.calls.call import Outcome
 from servicelink.calls.flow import Send
-from servicelink.graphql.operation import MUTATION, QUERY
-from servicelink.mocking import (
-    Answers,
-    AsyncMockWire,
-    GraphQLAnswers,
-    MockWire,
-    RecordedCall,
-    RecordedOperation,
-    Script,
-)
+from servicelink.errors import LinkNotFound
+from servicelink.mocking import AsyncMockWire, MockWire
 from servicelink.rest.aiohttp_wire import AiohttpWire
 from servicelink.rest.httpcore_wire import HttpcoreWire
-from servicelink.testing import mock_binding
-
-if TYPE_CHECKING:
-    from servicelink.grpc.mocked import GrpcAnswers, GrpcScript, RecordedRpc
-
-
-class MockedLink:
-    """A link whose server is mocked: `get.returns()` and its like say what that answers."""
-
-    def __init__(self, name: str) -> None:
-        self.binding = mock_binding(name)
-        self.script = Script()
-        self.get, self.post, self.put = self._method("GET"), self._method("POST"), self._method("PUT")
-        self.patch, self.delete = self._method("PATCH"), self._method("DELETE")
-        self.head, self.options = self._method("HEAD"), self._method("OPTIONS")
-        self.query, self.mutate = (GraphQLAnswers(self.script.told_of(kind)) for kind in (QUERY, MUTATION))
-        self._rpcs: GrpcScript | None = None
-
-    @property
-    def calls(self) -> list[RecordedCall]:
-        """Every attempt, of any method."""
-        return self.script.calls
-
-    @property
-    def operations(self) -> list[RecordedOperation]:
-        """Every attempt of a GraphQL operation."""
-        return self.script.operations
-
-    @property
-    def rpcs(self) -> "list[RecordedRpc]":
-        """Every attempt of a gRPC call, by method."""
-        return self.grpc_script.calls
-
-    def method(self, name: str) -> "GrpcAnswers":
-        """Say what a gRPC method answers, and see what it was asked: `GetUser`, `getUser` or `get_user`."""
-        from servicelink.grpc.mocked import GrpcAnswers  # noqa: PLC0415 - other protocols do without grpcio
-
-        return GrpcAnswers(self.grpc_script.told(name))
-
-    @property
-    def grpc_script(self) -> "GrpcScript":
-        """What its gRPC methods answer."""
-        from servicelink.grpc.mocked import GrpcScript  # noqa: PLC0415 - as above
-
-        if self._rpcs is None:
-            self._rpcs = GrpcScript()
-        return self._rpcs
-
-    def _method(self, method: str) -> Answers:
-        return Answers(self.script.told(method))
+from servicelink.testing import MockedLink
 
 
 class MockedLinks:
@@ -113,7 +56,13 @@ class MockedLinks:
     def _sourced(self, real: Callable[[FoundSource], Binding]) -> Callable[[FoundSource], Binding]:
         def current(source: FoundSource) -> Binding:
             link = self._links.get(source.name)
-            return real(source) if link is None else link.binding
+            if link is not None:
+                return link.binding
+            try:
+                return real(source)
+            except LinkNotFound as error:
+                error.next_step = f'In this test mock_link("{source.name}") mocks it. {error.next_step}'
+                raise
 
         return current
 

@@ -1,19 +1,19 @@
 """The pytest plugin: `mock_link` and `link_sandbox`. It loads nothing but pytest until a test asks for it."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from servicelink.linkmock import MockedLink
-    from servicelink.sandbox import LinkSandbox
+    from servicelink.testing import LinkSandbox, MockLink
 
 
 @pytest.fixture
-def mock_link(monkeypatch: pytest.MonkeyPatch) -> "Callable[[str], MockedLink]":
+def mock_link(monkeypatch: pytest.MonkeyPatch) -> "MockLink":
     """`mock_link(name)` mocks the server of every client of that link, however and whenever it was made.
+
+    Its type is `servicelink.testing.MockLink`.
 
     def test_checkout(mock_link):
         mock_link("payments").post.returns({"id": "ch_1"})
@@ -21,13 +21,14 @@ def mock_link(monkeypatch: pytest.MonkeyPatch) -> "Callable[[str], MockedLink]":
     """
     from servicelink.linkmock import MockedLinks  # noqa: PLC0415 - a test that does not ask pays nothing
 
-    links: Any = MockedLinks(monkeypatch)
-    return links.mock  # type: ignore[no-any-return] # so that nothing is loaded for a type
+    return MockedLinks(monkeypatch).mock
 
 
 @pytest.fixture
 def link_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "LinkSandbox":
     """A folder of real bindings and verifiers, whose issuer rotates when the test says so.
+
+    Its type is `servicelink.testing.LinkSandbox`.
 
     def test_charging_survives_a_rotation(link_sandbox):
         payments = link_sandbox.link("payments")

@@ -3,7 +3,9 @@
 import json
 import logging
 import math
+from collections.abc import Iterable
 
+from servicelink import context
 from servicelink.verify import Code, Refused
 
 _STATUS = {Code.INVALID_SERVICE_AUTH: 403, Code.PERMISSION_DENIED: 403, Code.RATE_LIMITED: 429}
@@ -12,12 +14,29 @@ MESSAGES = {
     Code.PERMISSION_DENIED: "this link is not allowed to make this call",
     Code.RATE_LIMITED: "this link calls too often",
 }
+_LONGEST_OPERATION = 256
 _log = logging.getLogger("servicelink")
 
 
-def log_refusal(refused: Refused) -> None:
-    """Tell the server's log why a call was refused."""
-    _log.info("refused a call of %s: %s", refused.link or "nobody known", refused.reason)
+def log_refusal(refused: Refused, operation: str, carried: Iterable[tuple[str | bytes, str | bytes]]) -> None:
+    """Tell the server's log which call was refused, and why; `carried` are its headers as of `defer_incoming`.
+
+    At info: anybody may have calls refused, as many as they like. What they chose is escaped, and bounded.
+    """
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    came = context.defer_incoming(None, carried)
+    shown = ascii(operation[:_LONGEST_OPERATION])
+    fields = {
+        "link": refused.link,
+        "operation": shown[1:-1],
+        "request_id": came.request_id,
+        "correlation_id": came.correlation_id,
+        "code": refused.code.value,
+    }
+    text = "refused %s of %s: %s (correlation %s, request %s)"
+    words = shown, refused.link or "nobody known", refused.reason, came.correlation_id, came.request_id
+    _log.info(text, *words, extra=fields)
 
 
 def render_refusal(refused: Refused) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -12,6 +12,7 @@ the order in which the operator issues, server side first. Only who issues is th
 """
 
 import datetime as dt
+import inspect
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -103,7 +104,7 @@ class LinkSandbox:
             raise ValueError(f"there is a link {name} already")
         made = SandboxLink(self, name, server or name, Protocol(_full_name(protocol)), certificate=certificate)
         made.uri = uri or f"{_scheme(made.protocol, encrypted=certificate)}://localhost"
-        made.rules = None if allow is None else parse_rules(made.protocol, tuple(allow))
+        made.rules = None if allow is None else _parse_rules(made.protocol, tuple(allow))
         if made.is_encrypted:
             # First, since what it needs may not be installed: there is no such link then.
             self._authority()
@@ -279,7 +280,7 @@ class SandboxLink:
 
     def allow(self, *rules: dict[str, Any]) -> None:
         """Allow these rules, as of a ServiceLink, and nothing else; raises ValueError for what is not understood."""
-        self.rules = parse_rules(self.protocol, rules)
+        self.rules = _parse_rules(self.protocol, rules)
         self._sandbox.write_verifier(self.server)
 
     @contextmanager
@@ -287,10 +288,15 @@ class SandboxLink:
         """Serve a WSGI application behind the middleware, lead the link there, and answer the address.
 
         Without one, every call that the link allows is answered by 200 and `{}`. Raises ValueError for a link of gRPC
-        and one that needs TLS, which WSGI does not know of.
+        and one that needs TLS, which WSGI does not know of, and TypeError for an ASGI application.
         """
         from servicelink.standin import serve_wsgi  # noqa: PLC0415 - only where it is asked for
 
+        if _is_asgi(app):
+            raise TypeError(
+                f"served() takes a WSGI application, and {app!r} is one of ASGI: start a server and lead_to() it, "
+                "or send the link's headers by a client for tests"
+            )
         if self.protocol is Protocol.GRPC:
             raise ValueError(f"{self.name} is a link of gRPC: start a server of yours, and lead_to() it")
         if self.is_encrypted:
@@ -340,6 +346,23 @@ def _credential_files(credential: _Credential) -> dict[str, str]:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+def _is_asgi(app: Any) -> bool:
+    """Say whether an application is one of ASGI: a coroutine function, or of a class whose calls are."""
+    return any(inspect.iscoroutinefunction(one) for one in (app, type(app).__call__))
+
+
+def _parse_rules(protocol: Protocol, rules: tuple[dict[str, Any], ...]) -> tuple[Any, ...]:
+    """Parse rules as of a ServiceLink; raises ValueError for those that it could not have."""
+    for rule in rules:
+        try:
+            parse_rules(protocol, [rule])
+        except KeyError as error:
+            raise ValueError(f"the rule {rule!r} has no {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the rule {rule!r} is none of {protocol}: {error}") from None
+    return parse_rules(protocol, rules)
 
 
 def _full_name(protocol: str) -> str:

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from itertools import count
-from typing import Any, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+from typing import Protocol as Interface
 
 import httpx
 
@@ -26,23 +27,17 @@ from servicelink.calls.line import Clock, Line
 from servicelink.graphql.client import GraphQLClient
 from servicelink.graphql.operation import MUTATION, QUERY
 from servicelink.graphql.surface import GraphQLOptions
-from servicelink.mocking import (
-    Answer,
-    Answers,
-    AsyncMockWire,
-    GraphQLAnswers,
-    MockWire,
-    RecordedCall,
-    RecordedOperation,
-    Script,
-    Told,
-)
+from servicelink.mocked_answers import Answer, Answers, GraphQLAnswers, RecordedCall, RecordedOperation, Told
+from servicelink.mocking import AsyncMockWire, MockWire, Script
 from servicelink.rest.client import ServiceClient
 from servicelink.rest.surface import RequestOptions
 from servicelink.sandbox import LinkSandbox, SandboxLink
 from servicelink.settings import ClientOptions
 from servicelink_contract.binding import DEFAULT_HEADER
 from servicelink_contract.key import render_key
+
+if TYPE_CHECKING:
+    from servicelink.grpc.mocked import GrpcAnswers, GrpcScript, RecordedRpc
 
 __all__ = [
     "Answer",
@@ -51,9 +46,11 @@ __all__ = [
     "LinkSandbox",
     "MockClock",
     "MockGraphQLClient",
+    "MockLink",
     "MockMethod",
     "MockOperation",
     "MockServiceClient",
+    "MockedLink",
     "RecordedCall",
     "RecordedOperation",
     "SandboxLink",
@@ -64,6 +61,12 @@ __all__ = [
     "create_sync_mock_graphql_client",
     "create_sync_mock_service_client",
 ]
+
+
+def __dir__() -> list[str]:
+    # For whoever has names completed: what is imported here is not offered.
+    return __all__
+
 
 R = TypeVar("R")
 # A key that no server knows.
@@ -259,6 +262,59 @@ def create_mock_graphql_client(name: str = "service", **options: Unpack[ClientOp
 def create_sync_mock_graphql_client(name: str = "service", **options: Unpack[ClientOptions]) -> SyncMockGraphQLClient:
     """As `create_mock_graphql_client`, without `await`; also `servicelink.sync.create_mock_graphql_client`."""
     return SyncMockGraphQLClient(name, **options)
+
+
+class MockedLink:
+    """A link whose server is mocked: `get.returns()` and its like say what that answers."""
+
+    def __init__(self, name: str) -> None:
+        self.binding = mock_binding(name)
+        self.script = Script()
+        self.get, self.post, self.put = self._method("GET"), self._method("POST"), self._method("PUT")
+        self.patch, self.delete = self._method("PATCH"), self._method("DELETE")
+        self.head, self.options = self._method("HEAD"), self._method("OPTIONS")
+        self.query, self.mutate = (GraphQLAnswers(self.script.told_of(kind)) for kind in (QUERY, MUTATION))
+        self._rpcs: GrpcScript | None = None
+
+    @property
+    def calls(self) -> list[RecordedCall]:
+        """Every attempt, of any method."""
+        return self.script.calls
+
+    @property
+    def operations(self) -> list[RecordedOperation]:
+        """Every attempt of a GraphQL operation."""
+        return self.script.operations
+
+    @property
+    def rpcs(self) -> "list[RecordedRpc]":
+        """Every attempt of a gRPC call, by method."""
+        return self.grpc_script.calls
+
+    def method(self, name: str) -> "GrpcAnswers":
+        """Say what a gRPC method answers, and see what it was asked: `GetUser`, `getUser` or `get_user`."""
+        from servicelink.grpc.mocked import GrpcAnswers  # noqa: PLC0415 - other protocols do without grpcio
+
+        return GrpcAnswers(self.grpc_script.told(name))
+
+    @property
+    def grpc_script(self) -> "GrpcScript":
+        """What its gRPC methods answer."""
+        from servicelink.grpc.mocked import GrpcScript  # noqa: PLC0415 - as above
+
+        if self._rpcs is None:
+            self._rpcs = GrpcScript()
+        return self._rpcs
+
+    def _method(self, method: str) -> Answers:
+        return Answers(self.script.told(method))
+
+
+class MockLink(Interface):
+    """The fixture `mock_link`, for annotations: called with a link's name, it mocks the server of all its clients."""
+
+    def __call__(self, name: str) -> MockedLink:
+        """Mock a link by the name that the application connects to; the same name answers the same `MockedLink`."""
 
 
 def mock_source(name: str) -> Source:

@@ -71,6 +71,7 @@ class LinkMiddleware:
             if isinstance(found.verdict, Allowed):
                 identity = found.verdict
             elif found.enforced:
+                log_refusal(found.verdict, f"{environ['REQUEST_METHOD']} {reading.path}", heads.carried)
                 return _refuse(found.verdict, environ, start_response)
         environ["servicelink"] = identity
         return _serve(self._app, environ, start_response, context.defer_incoming(identity, heads.carried))
@@ -155,7 +156,6 @@ class _Replayed(io.RawIOBase):
 
 
 def _refuse(refused: Refused, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    log_refusal(refused)
     status, headers, body = render_refusal(refused)
     start_response(_REASONS[status], headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -1,6 +1,7 @@
 """The middleware lets through what links allow, over real sockets, and is never an open door."""
 
 import asyncio
+import logging
 import math
 import tracemalloc
 from dataclasses import replace
@@ -184,6 +185,46 @@ async def test_a_header_that_names_another_method_or_path_is_denied(
 
     assert (codes, app.scopes) == (["PERMISSION_DENIED", "INVALID_SERVICE_AUTH"], [])
     assert sum(middleware.counts().refused.values()) == 2
+
+
+async def test_the_log_says_which_call_was_refused_and_why(
+    root: Path, mount: Mount, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "servicelink")
+    write(mount, root / "api")
+    ids = {"x-correlation-id": "order-7", "x-request-id": "r-1"}
+    await get(await serve(LinkMiddleware(App())), "/v2/a%20b?token=hidden", {**WITH_KEY, **ids}, "POST")
+
+    [record] = [one for one in caplog.records if one.name == "servicelink"]
+    assert record.levelname == "INFO"
+    assert record.getMessage() == (
+        "refused 'POST /v2/a%20b' of shop/web: the link's rules do not allow it (correlation order-7, request r-1)"
+    )
+    fields = {"link", "operation", "code", "correlation_id", "request_id"}
+    assert {name: value for name, value in vars(record).items() if name in fields} == {
+        "link": "shop/web",
+        "operation": "POST /v2/a%20b",
+        "code": "PERMISSION_DENIED",
+        "correlation_id": "order-7",
+        "request_id": "r-1",
+    }
+
+
+async def test_no_stranger_writes_lines_of_their_own_into_the_log(
+    root: Path, mount: Mount, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "servicelink")
+    write(mount, root / "api")
+    path = "/a\nrefused 'GET /' of shop/admin: \x1b[2J\xe4" + "x" * 8000
+    headers = [(b"x-correlation-id", b"c\nforged")]
+    await connection(LinkMiddleware(App()), "http", method="GET", path=path, raw_path=path.encode(), headers=headers)
+
+    [said] = [one.getMessage() for one in caplog.records if one.name == "servicelink"]
+    assert said.isascii()
+    assert said.isprintable()
+    assert said.startswith('refused "GET /a\\nrefused')
+    assert said.endswith("(correlation None, request None)")
+    assert len(said) < 500
 
 
 async def test_what_came_in_is_read_when_somebody_asks(root: Path, mount: Mount, serve: Serve) -> None:

@@ -4,10 +4,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from asgi_guarded import WITH_KEY, App, Mount, Serve, connection, get, write
+from fastapi import FastAPI
 
 import servicelink
 from servicelink.asgi import LinkMiddleware
+
+
+async def failed_start(middleware: LinkMiddleware) -> Any:
+    """Answer the one message with which it fails a server's start."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with pytest.raises(servicelink.LinkConfigurationError):
+        await middleware({"type": "lifespan"}, receive, send)
+    [message] = sent
+    assert message["type"] == "lifespan.startup.failed"
+    return message["message"]
+
+
+@pytest.fixture
+def nothing_to_check_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
+    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
 
 
 @pytest.fixture
@@ -36,10 +61,8 @@ async def test_a_folder_that_is_not_clear_fails_the_start(
 ) -> None:
     for service in services:
         (root / service).mkdir()
-    [sent] = await connection(LinkMiddleware(App(), service=wanted), "lifespan")
 
-    assert sent["type"] == "lifespan.startup.failed"
-    assert problem in sent["message"]
+    assert problem in await failed_start(LinkMiddleware(App(), service=wanted))
 
 
 async def test_one_of_several_services_is_named(root: Path, mount: Mount, serve: Serve) -> None:
@@ -56,37 +79,62 @@ async def test_a_pattern_that_is_none_fails_the_start_and_opens_nothing(
     write(mount, root / "api")
     app = App()
     middleware = LinkMiddleware(app, **wrong)
-    [sent] = await connection(middleware, "lifespan")
+    message = await failed_start(middleware)
     with pytest.raises(servicelink.LinkConfigurationError):
         await connection(middleware, "http", method="GET", path="/healthz")
 
-    assert (sent["type"], app.scopes) == ("lifespan.startup.failed", [])
-    assert "is no path pattern" in sent["message"]
+    assert "is no path pattern" in message
+    assert app.scopes == []
 
 
 async def test_a_shared_key_that_no_header_can_hold_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
     monkeypatch.setenv("INTERNAL_API_KEY", "k\udcff")
-    [sent] = await connection(LinkMiddleware(App()), "lifespan")
 
-    assert (sent["type"], "no UTF-8" in sent["message"]) == ("lifespan.startup.failed", True)
+    assert "no UTF-8" in await failed_start(LinkMiddleware(App()))
 
 
 @pytest.mark.parametrize("keys", [None, "", " , "])
 async def test_neither_verifier_nor_key_is_an_error_and_never_an_open_door(
-    monkeypatch: pytest.MonkeyPatch, keys: str | None
+    monkeypatch: pytest.MonkeyPatch, nothing_to_check_with: None, keys: str | None
 ) -> None:
-    monkeypatch.delenv("SERVICELINK_VERIFIER_DIR", raising=False)
-    monkeypatch.delenv("INTERNAL_API_KEY", raising=False)
     if keys is not None:
         monkeypatch.setenv("INTERNAL_API_KEY", keys)
     app = App()
     middleware = LinkMiddleware(app)
 
-    assert [sent["type"] for sent in await connection(middleware, "lifespan")] == ["lifespan.startup.failed"]
+    assert "no call could be checked" in await failed_start(middleware)
     with pytest.raises(servicelink.LinkConfigurationError):
         await connection(middleware, "http", method="GET", path="/healthz")
     assert app.scopes == []
+
+
+def guarded() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(LinkMiddleware)
+    return app
+
+
+# It wants a successor of httpx's.
+@pytest.mark.filterwarnings("ignore::starlette.exceptions.StarletteDeprecationWarning")
+def test_a_test_of_an_application_that_cannot_start_is_told_why(nothing_to_check_with: None) -> None:
+    from starlette.testclient import TestClient  # noqa: PLC0415 - it warns
+
+    with pytest.raises(servicelink.LinkConfigurationError, match="neither SERVICELINK_VERIFIER_DIR nor"):
+        TestClient(guarded()).__enter__()
+
+
+async def test_uvicorn_says_once_why_it_does_not_start_and_shows_no_traceback(
+    nothing_to_check_with: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        await uvicorn.Server(uvicorn.Config(guarded(), port=0, log_config=None)).serve()
+
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == 2
+    assert said[0].startswith("neither SERVICELINK_VERIFIER_DIR nor INTERNAL_API_KEY is set")
+    assert said[1] == "Application startup failed. Exiting."
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize(("key", "status"), [("one", 204), ("two", 204), ("three", 403), ("", 403)])

@@ -89,7 +89,27 @@ async def test_a_batch_is_answered_operation_by_operation() -> None:
     assert catalog.query.return_value == {"a": 1}
 
 
+async def test_answers_may_hold_errors_as_graphql_has_them() -> None:
+    catalog = servicelink.create_mock_graphql_client()
+    error = {"message": "gone", "path": ["user"], "extensions": {"code": "NOT_FOUND"}}
+    catalog.query.returns({"user": None}, errors=[error])
+    with pytest.raises(servicelink.GraphQLError) as failed:
+        await catalog.query(USER)
+
+    seen = failed.value
+    assert (seen.code, seen.path, seen.data, seen.errors) == ("NOT_FOUND", ("user",), {"user": None}, (error,))
+
+
+def test_an_error_made_without_its_status_says_how_one_is_had() -> None:
+    with pytest.raises(TypeError, match=r"GraphQLError takes a status first, not 'gone': .*query\.fails"):
+        servicelink.GraphQLError("gone")  # type: ignore[arg-type] # on purpose
+
+    assert servicelink.RemoteError(404, "NOT_FOUND").body == ""
+
+
 async def test_what_nobody_said_is_a_failure_of_the_test() -> None:
+    with pytest.raises(AssertionError, match=r"^query has no answer"):
+        await servicelink.create_mock_graphql_client().query("{ a }")
     with pytest.raises(AssertionError, match=r"query GetUser has no answer; say client\.query\.returns"):
         await servicelink.create_mock_graphql_client().query(USER)
 

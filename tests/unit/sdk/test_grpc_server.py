@@ -135,12 +135,12 @@ async def test_a_refused_call_says_what_happened_and_never_the_credential(
     caplog.set_level(logging.DEBUG)
     served = await start()
     wrong = make_key(9).text
-    refused = await client_of(served).failure("GetUser", ("x-service-auth", wrong))
+    refused = await client_of(served).failure("GetUser", ("x-service-auth", wrong), ("x-correlation-id", "c-1"))
 
     assert refused.details() == "no valid service credential came with this call"
-    assert [record.getMessage() for record in caplog.records if record.name == "servicelink"] == [
-        "refused a call of nobody known: no link to this server has that key"
-    ]
+    [said] = [record.getMessage() for record in caplog.records if record.name == "servicelink"]
+    assert said.startswith(f"refused '{FULL_NAME}/GetUser' of nobody known: no link to this server has that key")
+    assert said.endswith("(correlation c-1, request None)")
     assert wrong[13:56] not in caplog.text
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -83,6 +84,34 @@ async def test_methods_are_mocked_by_name_too(kind: str) -> None:
     assert [one["user_id"] for one in await world.users.stream("listUsers", {"count": 1})] == ["1"]
     with pytest.raises(servicelink.ServiceError, match="has no field"):
         await world.users.call("getUser", {"id": "7"})
+
+
+async def test_a_method_that_there_is_not_is_refused_at_once(kind: str) -> None:
+    by_name = World(kind, proto=PROTO, package=PACKAGE, service=SERVICE).mock
+    by_stub = World(kind).mock
+    for mock, refused in (by_name, "UserService has no method GetUsr"), (by_stub, "no stub of this client has"):
+        with pytest.raises(servicelink.ServiceError, match=rf"{refused}.*GetUser") as error:
+            mock.method("GetUsr")
+        assert error.value.operation == ""
+        mock.method("get_user").returns({"user_id": "7"})
+
+
+async def test_a_stub_may_be_made_later(kind: str) -> None:
+    mock = World(kind, proto=PROTO, package="servicelink.test.v1", service=SERVICE).mock
+    mock.stub(lambda _channel: SimpleNamespace(Other=None))
+
+    assert mock.method("other").call_count == mock.method("GetUser").call_count == 0
+
+
+async def test_a_call_without_an_answer_says_which_methods_have_one(kind: str, mock_link: Callable[[str], Any]) -> None:
+    link = mock_link("users")
+    link.method("GetUsr").returns({"user_id": "7"})
+    link.method("CreateUser")
+    users = servicelink.GrpcClient(service_name="users") if kind == "asynchronous" else None
+    caller = GrpcCaller(users) if users else SyncGrpcCaller(sync.GrpcClient(service_name="users"))
+
+    with pytest.raises(AssertionError, match=r"GetUser has no answer; say .* first \(told was GetUsr\)"):
+        await caller.get()
 
 
 async def test_what_no_server_could_answer_is_an_error_of_the_test(kind: str) -> None:
@@ -230,7 +259,9 @@ async def test_messages_may_be_written_one_by_one() -> None:
     assert (await chat.read()).text == "x"
     assert await chat.read() is grpc.aio.EOF
     assert await chat.code() is grpc.StatusCode.OK
-    assert generated()[0].User.FromString(mock.method("AddUsers").calls[0].request).user_id == "1"
+    assert mock.method("AddUsers").calls[0].request == user("1")
+    assert mock.method("AddUsers").calls[0].json["user_id"] == "1"
+    assert mock.method("Chat").calls[0].request == generated()[0].Line(text="a")
 
 
 async def test_calls_have_the_face_of_grpcios(kind: str) -> None:

@@ -1,6 +1,7 @@
 """The blocks of the pages about servers and about GraphQL run, and do what the pages say of them."""
 
 import asyncio
+import logging
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -69,6 +71,27 @@ def test_the_page_s_flask_application_is_guarded(shown: dict[str, Any]) -> None:
     # Flask's client closes an answer, which ends the call, only where it buffers it.
     assert client.get("/v1/charges", headers=HEADERS, buffered=True).json == {"asked by": "shared key"}
     assert servicelink.current_link() is None
+
+
+def test_the_page_s_log_lines_hold_the_correlation_id(shown: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    said = StringIO()
+    shown["handler"].setStream(said)
+    log = logging.getLogger("shop")
+    monkeypatch.setattr(log, "handlers", [shown["handler"]])
+    log.warning("outside")
+    with servicelink.carry({"x-correlation-id": "order-7"}):
+        log.warning("charged")
+
+    assert said.getvalue() == "WARNING [None] outside\nWARNING [order-7] charged\n"
+
+
+def test_the_page_shows_what_the_log_says_of_a_refusal(shown: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "servicelink")
+    ids = {"x-correlation-id": "order-7", "x-request-id": "r-1"}
+    shown["flask_app"].test_client().get("/v1/charges", headers=ids)
+
+    [said] = [record.getMessage() for record in caplog.records if record.name == "servicelink"]
+    assert f"```text\n{said}\n```" in (PAGES / "servers.md").read_text()
 
 
 def test_the_page_s_counts_are_shown(shown: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

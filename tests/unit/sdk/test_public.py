@@ -8,8 +8,10 @@ from typing import Any
 
 from sdk_public import PUBLIC, methods
 
+from servicelink import testing
 from servicelink.calls.breaker import Permit
 from servicelink.grpc import aio_channel, client, sync_calls, sync_channel
+from servicelink.grpc import testing as grpc_testing
 from servicelink.rest import client as rest_client
 from servicelink.rest import sync_client
 
@@ -39,6 +41,11 @@ def test_every_public_class_function_method_and_property_says_what_it_is() -> No
     silent += [name + more for name, one in PUBLIC.items() for more, function in methods(one) if not told(function)]
 
     assert silent == []
+
+
+def test_testing_offers_its_names_for_completion_and_none_that_it_imports() -> None:
+    for module in (testing, grpc_testing):
+        assert dir(module) == sorted(module.__all__)
 
 
 def classes(hint: Any) -> Iterator[type]:

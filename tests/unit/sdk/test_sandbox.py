@@ -256,6 +256,23 @@ def test_an_application_of_ones_own_is_served(link_sandbox: LinkSandbox) -> None
     assert (answer.content, links) == (b"mine", ["sandbox/api"])
 
 
+class Asgi:
+    """An ASGI application, as frameworks have them."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer nothing."""
+
+
+@pytest.mark.parametrize("app", [Asgi(), Asgi().__call__])
+def test_an_asgi_application_is_served_by_another_server(link_sandbox: LinkSandbox, app: Any) -> None:
+    link = link_sandbox.link("api")
+    with (
+        pytest.raises(TypeError, match=r"takes a WSGI application, and .* is one of ASGI: .*lead_to"),
+        link.served(app),
+    ):
+        pytest.fail("it was served")
+
+
 LATE = sync.connect("late")
 
 
@@ -272,6 +289,10 @@ def test_what_cannot_be_is_refused(link_sandbox: LinkSandbox) -> None:
         link_sandbox.link("api")
     with pytest.raises(ValueError, match="unknown fields of a rule"):
         link_sandbox.link("other", allow=[{"service": "x"}])
+    with pytest.raises(ValueError, match=r"the rule \{'methods': \['GET'\]\} has no 'paths'"):
+        link_sandbox.link("other", allow=[{"methods": ["GET"]}])
+    with pytest.raises(ValueError, match=r"the rule \{'paths': 'x'\} is none of REST: paths is no list"):
+        link_sandbox.link("other").allow({"paths": "x"})
     with pytest.raises(ValueError, match="nothing"):
         link_sandbox.link("another", protocol="nothing")
     with pytest.raises(ValueError, match="needs TLS"), link_sandbox.link("last", certificate=True).served():

@@ -74,14 +74,14 @@ async def test_ids_trace_and_time_left_of_an_incoming_call_go_out_again(world: W
         "X-Request-Timeout-Ms": "30000",
     }
     with servicelink.carry(headers):
-        assert servicelink.current_correlation_id() == "c-1"
+        assert (servicelink.current_correlation_id(), servicelink.current_request_id()) == ("c-1", "r-1")
         await world.connect(timeout=60).get("/")
     sent = world.headers
 
     assert (sent["x-request-id"], sent["x-correlation-id"], sent["tracestate"]) == ("r-1", "c-1", "a=b")
     assert sent["traceparent"].split("-")[1] == PARENT.split("-")[1]
     assert 0 < int(sent["x-request-timeout-ms"]) <= 30_000
-    assert servicelink.current_correlation_id() is None
+    assert (servicelink.current_correlation_id(), servicelink.current_request_id()) == (None, None)
 
 
 async def test_calls_of_nobodys_have_fresh_ids(world: World) -> None:

@@ -237,7 +237,7 @@ payments = servicelink.connect("payments")
 users = sync.connect("users")
 """
 
-TESTS = """
+TESTS = r"""
 import asyncio
 import app
 import pytest
@@ -261,7 +261,7 @@ def test_not_mocked():
 
 def test_another_is_not_mocked(mock_link):
     mock_link("payments")
-    with pytest.raises(servicelink.LinkNotFound):
+    with pytest.raises(servicelink.LinkNotFound, match=r'In this test mock_link\("users"\) mocks it'):
         app.users.get("/me")
 """
 

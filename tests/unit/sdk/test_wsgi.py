@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -108,6 +109,15 @@ def test_a_refusal_is_403_with_its_code(root: Path, path: str, key: str | None, 
     status, body = call(sync.LinkMiddleware(app), path, key)
 
     assert (status, code in body, app.environs) == (403, True, [])
+
+
+def test_the_log_says_which_call_was_refused_and_why(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "servicelink")
+    call(sync.LinkMiddleware(App()), "/v1/a\nb", None, HTTP_X_REQUEST_ID="r-1", QUERY_STRING="token=hidden")
+
+    assert [one.getMessage() for one in caplog.records if one.name == "servicelink"] == [
+        "refused 'GET /v1/a%0Ab' of nobody known: no credential came (correlation r-1, request r-1)"
+    ]
 
 
 @pytest.mark.parametrize(

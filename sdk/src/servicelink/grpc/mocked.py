@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from google.protobuf import json_format
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from grpc import StatusCode
 
 from servicelink.calls.call import CANCELLED, Outcome, Result
@@ -14,7 +16,9 @@ from servicelink.calls.flow import Send
 from servicelink.errors import RemoteError
 from servicelink.grpc.exchange import FINE, answered, settle
 from servicelink.grpc.methods import GrpcMessage, Method
-from servicelink.mocking import is_failure, raised_of, result_of
+from servicelink.grpc.schema import plain_name
+from servicelink.mocked_answers import is_failure
+from servicelink.mocking import raised_of, result_of
 
 # What a method answers: a message, a dictionary of its fields, or how it fails.
 Answer = Any
@@ -25,8 +29,7 @@ _STATUS = {Result.TIMEOUT: StatusCode.DEADLINE_EXCEEDED, Result.REFUSED: StatusC
 class RecordedRpc:
     """An attempt as the server would have seen it, without the credential; `method` is its name alone.
 
-    `requests` are messages (bytes where the caller wrote them one by one), `metadata` what caller and interceptors
-    sent.
+    `requests` are messages, `metadata` what caller and interceptors sent.
     """
 
     method: str
@@ -55,12 +58,18 @@ class GrpcTold:
     in_turn: list[tuple[Answer, ...]] = field(default_factory=list)
     calls: list[RecordedRpc] = field(default_factory=list)
 
-    def take(self) -> tuple[Answer, ...]:
-        """Answer what is next; raises AssertionError where nobody said."""
+    @property
+    def has_answer(self) -> bool:
+        """Whether somebody said what is next."""
+        return bool(self.in_turn) or self.always is not None
+
+    def take(self, others: str) -> tuple[Answer, ...]:
+        """Answer what is next; raises AssertionError where nobody said, naming the methods of which somebody did."""
         if self.in_turn:
             return self.in_turn.pop(0)
         if self.always is None:
-            raise AssertionError(f'{self.method} has no answer; say client.method("{self.method}").returns(...) first')
+            step = f'say client.method("{self.method}").returns(...) first'
+            raise AssertionError(f"{self.method} has no answer; {step}" + (f" (told was {others})" if others else ""))
         return self.always
 
 
@@ -116,7 +125,7 @@ class GrpcScript:
 
     def told(self, method: str) -> GrpcTold:
         """Answer what a method was told, by its name in any spelling: `GetUser`, `getUser`, `get_user`."""
-        return self._told.setdefault(method.replace("_", "").lower(), GrpcTold(method))
+        return self._told.setdefault(plain_name(method), GrpcTold(method))
 
     @property
     def calls(self) -> list[RecordedRpc]:
@@ -131,9 +140,10 @@ class GrpcScript:
             message.method.pack(message.request)
             requests.append(message.request)
         told = self.told(message.method.name)
+        others = ", ".join(one.method for one in self._told.values() if one.has_answer)
         metadata = {**dict(message.metadata), **send.call.metadata}
         told.calls.append(RecordedRpc(message.method.name, requests, metadata, send.call.attempt))
-        return Played(message.method, requests, deque(told.take()))
+        return Played(message.method, requests, deque(told.take(others)))
 
 
 @dataclass(slots=True)
@@ -150,6 +160,16 @@ class Played:
         """Take a request of a stream."""
         self.method.pack(request)
         self.requests.append(request)
+
+    def take_written(self, data: bytes) -> None:
+        """Take a request of a stream as it went out; as bytes where generated code does not tell what it is."""
+        service, _, name = self.method.operation.partition("/")
+        try:
+            kind = GetMessageClass(Default().FindServiceByName(service).methods_by_name[name].input_type)
+        except KeyError:
+            self.requests.append(data)
+        else:
+            self.requests.append(kind.FromString(data))
 
     def next(self) -> Outcome:
         """Answer the next message as an outcome, or how it ends; raises what a test wants to be raised."""

@@ -39,7 +39,7 @@ class AioMockRpc:
 
     async def write(self, data: bytes) -> None:
         """Take a message."""
-        self._played.requests.append(data)
+        self._played.take_written(data)
 
     async def done_writing(self) -> None:
         """Take no more messages."""

@@ -65,7 +65,7 @@ class Schema:
         """Find a method: `GetUser` also by `getUser` and `get_user`; raises ServiceError."""
         self.read()
         assert self._methods is not None
-        found = self._methods.get(name) or self._methods.get(_plain(name))
+        found = self._methods.get(name) or self._methods.get(plain_name(name))
         if found is None:
             known = ", ".join(sorted({one.method.name for one in self._methods.values()}))
             raise ServiceError(f"{self._name} has no method {name}", next_step=f"It has {known or 'none'}")
@@ -124,12 +124,13 @@ def _methods(service: ServiceDescriptor) -> dict[str, NamedMethod]:
     exact = {one.name: _method(service, one) for one in service.methods}
     plain: dict[str, list[NamedMethod]] = {}
     for name, method in exact.items():
-        plain.setdefault(_plain(name), []).append(method)
+        plain.setdefault(plain_name(name), []).append(method)
     # What two methods could be is nobody's.
     return {name: found[0] for name, found in plain.items() if len(found) == 1} | exact
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Answer a method's name as it is compared: `GetUser`, `getUser` and `get_user` are the same."""
     return name.replace("_", "").lower()
 
 

@@ -115,7 +115,7 @@ class GrpcDoor:
         if isinstance(verdict, Allowed):
             arrival.link = verdict
         elif decision.enforced:
-            log_refusal(verdict)
+            log_refusal(verdict, arrival.path.removeprefix("/"), arrival.goes_on)
             arrival.refused = verdict
 
 

@@ -10,17 +10,19 @@ As the clients of `servicelink.testing`: retries, circuit breaker, interceptors 
 become bytes and messages again, and time is the test's.
 """
 
-from typing import Unpack
+from collections.abc import Callable
+from typing import Any, TypeVar, Unpack
 
 from servicelink import sync
 from servicelink.calls.breaker import CircuitBreaker
 from servicelink.calls.drive import AsyncDriver, Driver
 from servicelink.calls.line import Clock
+from servicelink.errors import ServiceError
 from servicelink.grpc.client import GrpcClient
 from servicelink.grpc.mocked import GrpcAnswers, GrpcScript, RecordedRpc
 from servicelink.grpc.mocked_aio import AioMockWire
 from servicelink.grpc.mocked_sync import MockWire
-from servicelink.grpc.schema import Proto
+from servicelink.grpc.schema import Proto, Schema, plain_name
 from servicelink.grpc.surface import Caller, GrpcOptions
 from servicelink.testing import MockClock, mock_source
 
@@ -34,15 +36,27 @@ __all__ = [
 ]
 
 
+Stub = TypeVar("Stub")
+
+
+def __dir__() -> list[str]:
+    # As of `servicelink.testing`.
+    return __all__
+
+
 class MockedMethods:
     """A mocked client: a test's clock, a link of its own and a script are in place of what is outside of it."""
 
     clock: MockClock
     _script: GrpcScript
     _caller: Caller
+    _schema: Schema | None
+    # The methods of the stubs that were made, by their names.
+    _stubbed: set[str]
 
     def _take_over(self, name: str) -> None:
         line, self.clock, self._script = self._caller.line, MockClock(), GrpcScript()
+        self._stubbed = set()
         line.source = mock_source(name)
         line.clock = Clock(now=self.clock.now)
         line.breaker = line.breaker or CircuitBreaker(name, clock=self.clock.now)
@@ -53,8 +67,28 @@ class MockedMethods:
         return self._script.calls
 
     def method(self, name: str) -> GrpcAnswers:
-        """Say what a method answers, and see what it was asked; `GetUser`, `getUser` and `get_user` are the same."""
+        """Say what a method answers, and see what it was asked; `GetUser`, `getUser` and `get_user` are the same.
+
+        Raises ServiceError for a method that is not in `proto`, nor in a stub where there is one by now.
+        """
+        self._require(name)
         return GrpcAnswers(self._script.told(name))
+
+    def stub(self, stub: Callable[[Any], Stub]) -> Stub:
+        """Answer a generated stub whose server is mocked: `client.stub(UserServiceStub)`."""
+        made: Stub = super().stub(stub)  # type: ignore[misc] # of the client that this is mixed into
+        # Generated stubs have an attribute for each method.
+        self._stubbed.update(getattr(made, "__dict__", ()))
+        return made
+
+    def _require(self, name: str) -> None:
+        if plain_name(name) in map(plain_name, self._stubbed):
+            return
+        if self._schema is not None:
+            self._schema.method(name)
+        elif self._stubbed:
+            known = ", ".join(sorted(self._stubbed))
+            raise ServiceError(f"no stub of this client has a method {name}", next_step=f"There is {known}")
 
 
 class MockGrpcClient(MockedMethods, GrpcClient):
