@@ -108,10 +108,7 @@ class RemoteError(ServiceError):
         if not isinstance(status, int):
             # Made by hand in tests, where a text would come first as in other errors.
             name = type(self).__name__  # type: ignore[unreachable] # for whom no checker tells
-            raise TypeError(
-                f'{name} takes a status first, not {status!r}: {name}(404, "NOT_FOUND"); '
-                'or have a mocked GraphQL client answer it, by client.query.fails("NOT_FOUND")'
-            )
+            raise TypeError(f'{name} takes a status first, not {status!r}, as in {name}(404, "NOT_FOUND")')
         super().__init__(f"the application answered {status}{f' {code}' if code else ''}", **place)
         self.status = status
         self.code = code

