@@ -283,7 +283,18 @@ async def test_waiting_for_nobody_ends_with_what_went_wrong(world: World) -> Non
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://x:1", "users", "grpc://", "http://u:p@x:1", "grpc://x:1/path", "x:1?a=b", "x:70000"]
+    "address",
+    [
+        "ftp://x:1",
+        "users",
+        "grpc://users",
+        "https://users",
+        "grpc://",
+        "http://u:p@x:1",
+        "grpc://x:1/path",
+        "x:1?a=b",
+        "x:70000",
+    ],
 )
 async def test_an_address_that_is_none_is_said_so(world: World, address: str) -> None:
     with pytest.raises(servicelink.LinkNotFound, match="its address is no"):
