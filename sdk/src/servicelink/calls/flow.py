@@ -108,6 +108,9 @@ class Exchange(Interface, Generic[Result_co]):
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call, once more if the binding's URI changes; raises ServiceError for what must not be sent."""
 
+    def complete(self, outcome: Outcome) -> Outcome:
+        """Answer the outcome with what only the body of its answer tells; asked for where there are interceptors."""
+
     def conclude(self, call: Call, outcome: Outcome) -> Result_co:
         """Answer what the caller gets, or raise a ServiceError."""
 
@@ -235,6 +238,7 @@ class _Attempts(Generic[T]):
             if not delivered:
                 _settle(health, permit, outcome)
             if running:
+                outcome = self._exchange.complete(outcome)
                 yield from _end(running, call, outcome, self._remaining())
         return outcome, pause, delivered
 

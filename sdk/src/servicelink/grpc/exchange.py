@@ -97,6 +97,10 @@ class GrpcExchange:
         require_sendable(message.metadata, self.call)
         return self.call
 
+    def complete(self, outcome: Outcome) -> Outcome:
+        """Answer the outcome as it is."""
+        return outcome
+
     def conclude(self, call: Call, outcome: Outcome) -> Any:
         """Answer the response, or what a stream began as; raises ServiceError."""
         self.outcome = outcome
