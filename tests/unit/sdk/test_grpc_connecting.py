@@ -42,6 +42,25 @@ async def test_a_call_that_was_not_connected_says_why_and_that_it_was_not_sent(
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://x:1",
+        "users",
+        "grpc://users",
+        "https://users",
+        "grpc://",
+        "http://u:p@x:1",
+        "grpc://x:1/path",
+        "x:1?a=b",
+        "x:70000",
+    ],
+)
+async def test_an_address_that_is_none_is_said_so(world: World, address: str) -> None:
+    with pytest.raises(servicelink.LinkNotFound, match="its address is no"):
+        await world.connect(address=address).get()
+
+
+@pytest.mark.parametrize(
     ("trusted", "name", "reason"),
     [("other", "127.0.0.1", "is not trusted"), ("own", "users.test", "is for another name")],
 )

@@ -199,7 +199,8 @@ def _metadata(given: MetadataPairs) -> Metadata:
 
 def outgoing_metadata(call: Call, binding: Binding) -> list[tuple[str, str | bytes]]:
     """Answer all that goes beside the message of an attempt; raises ServiceError for what cannot be sent."""
-    ours = {key: value for key, value in call.metadata.items() if key != TIMEOUT_HEADER}
+    # An interceptor may write names as headers are written.
+    ours = {key.lower(): value for key, value in call.metadata.items() if key != TIMEOUT_HEADER}
     # Before the credential is among it: whoever shows a traceback with its variables must not show the credential.
     require_sendable([*ours.items()], call)
     if binding.credential is not None:
