@@ -3,11 +3,11 @@
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from inspect import isasyncgenfunction
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from servicelink.calls.breaker import CircuitBreaker
 from servicelink.calls.call import AsyncInterceptor, Interceptor
+from servicelink.calls.interceptors import require_interceptors
 from servicelink.calls.limits import Pace, RateLimit
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
@@ -131,8 +131,7 @@ class Address:
 
 def open_line(protocol: Protocol, address: Address, settings: Settings, *, asynchronous: bool) -> Line:
     """Answer a client's way to its server; no I/O. Raises ValueError, TypeError, LinkNotFound."""
-    if not asynchronous and any(_is_async(one) for one in settings.interceptors):
-        raise TypeError("asynchronous interceptors need an asynchronous client")
+    interceptors = require_interceptors(settings.interceptors, asynchronous=asynchronous)
     if address.base_url is None:
         source = source_of(address.service_name, protocol)
     else:
@@ -142,15 +141,11 @@ def open_line(protocol: Protocol, address: Address, settings: Settings, *, async
     return Line(
         protocol=protocol,
         source=source,
-        interceptors=tuple(settings.interceptors),
+        interceptors=interceptors,
         pace=None if settings.rate_limit is None else Pace(settings.rate_limit),
         breaker=settings.breaker,
         sink=settings.metrics,
     )
-
-
-def _is_async(interceptor: Any) -> bool:
-    return isasyncgenfunction(interceptor.intercept)
 
 
 def render_configuration() -> str:

@@ -325,5 +325,6 @@ def mock_source(name: str) -> Source:
 def mock_binding(name: str) -> Binding:
     """Answer the binding of a mocked link."""
     # An address of its own: what clients learnt of a link in one test, another must not inherit.
-    uri = f"http://mock-{next(_numbers)}.invalid"
+    # With a port, which gRPC asks for.
+    uri = f"http://mock-{next(_numbers)}.invalid:80"
     return Binding(name, uri, Credential(DEFAULT_HEADER, _KEY.text, _KEY.kid), name)

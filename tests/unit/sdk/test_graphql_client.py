@@ -184,6 +184,52 @@ async def test_what_is_no_answer_raises(open_asker: Open, answer: Any, status: i
     assert type(failed.value) is error
 
 
+async def test_what_is_no_graphql_says_which_path_was_asked_and_how_to_ask_another(open_asker: Open) -> None:
+    for status, words in ((200, r"what /g answered \(200\) is no answer"), (404, "answered 404 for /g, without")):
+        asker, _ = await open_asker(answering(b"<html>secret", status=status), path="/g")
+        with pytest.raises(servicelink.ServiceError, match=words) as failed:
+            await asker.query("{ a }")
+        assert "path=" in failed.value.next_step
+        assert "secret" not in str(failed.value)
+
+
+LONG = f"/{'a' * 5000}"
+
+
+@pytest.mark.parametrize(
+    ("location", "place"),
+    [
+        ("/graphql/?token=secret#secret", "/graphql/"),
+        ("https://me:secret@other.test:8443/graphql", "https://other.test:8443/graphql"),
+        (LONG, f"{LONG[:200]}..."),
+        ("http://other.test:port/", "what is no URL"),
+    ],
+)
+async def test_a_redirect_is_told_as_one_with_where_it_leads_and_no_secret_of_it(
+    open_asker: Open, location: str, place: str
+) -> None:
+    async def play(peer: Peer, request: Request) -> None:
+        await peer.reply(307, location=location)
+
+    asker, stage = await open_asker(play)
+    with pytest.raises(servicelink.ServiceUnavailable) as failed:
+        await asker.query("{ a }")
+
+    assert f"/graphql answered 307, a redirect to {place}, which is not followed" in str(failed.value)
+    assert "path=" in failed.value.next_step
+    assert "secret" not in str(failed.value)
+    assert len(stage.requests) == 1
+
+
+async def test_an_error_has_one_text(open_asker: Open) -> None:
+    asker, _ = await open_asker(answering([ERRORS]))
+    [answer] = await asker.batch([GraphQLOperation("{ a }")])
+
+    assert (
+        repr(answer.error) == "GraphQLError('the application answered an error NOT_FOUND at user.0.email, and 1 more')"
+    )
+
+
 async def test_queries_are_tried_again_and_mutations_are_not(open_asker: Open) -> None:
     asker, stage = await open_asker(answering(503, {"data": {"a": 1}}))
     assert await asker.query("{ a }") == {"a": 1}
@@ -224,33 +270,6 @@ async def test_a_server_that_knows_no_batches_is_told_of(open_asker: Open, answe
     asker, _ = await open_asker(answering(answer))
     with pytest.raises(error):
         await asker.batch([GraphQLOperation("{ a }"), GraphQLOperation("{ b }")])
-
-
-@pytest.mark.parametrize(
-    ("document", "name", "found"),
-    [
-        ("{ a }", None, "query"),
-        ("query { a }", None, "query"),
-        ("query A { a } mutation B { b }", "B", "mutation B"),
-        ("fragment query on Q { a } query mutation($a: In = {b: [1]}) @x(y: 1) { a }", None, "query mutation"),
-        ('# mutation Z { z }\nquery A($a: S = "mutation B {") { a(b: """ { mutation C """) }', None, "query A"),
-        ("subscription S { mutation }", None, "subscription S"),
-        ("query @live { a }", None, "query"),
-        ("fragment F on Q { a } { ...F }", None, "query"),
-        ("{ a { b } } ", None, "query"),
-    ],
-)
-def test_operations_are_told_apart(document: str, name: str | None, found: str) -> None:
-    assert GraphQLOperation(document, operation_name=name).title == found
-
-
-@pytest.mark.parametrize(
-    ("document", "name"),
-    [("query A { a } query B { b }", None), ("query A { a }", "B"), ("", None), ("fragment F on Q { a }", None)],
-)
-def test_a_document_that_does_not_say_which_operation_is_an_error(document: str, name: str | None) -> None:
-    with pytest.raises(servicelink.ServiceError, match="operation"):
-        GraphQLOperation(document, operation_name=name)
 
 
 def deep() -> list[Any]:
@@ -297,6 +316,9 @@ async def test_mistakes_are_told_before_anything_is_sent(open_asker: Open) -> No
         assert (mistaken.value.link, bool(mistaken.value.next_step)) == ("catalog", True)
     with pytest.raises(TypeError, match="retry"):
         await asker.query("{ a }", retry=1)
+    for batch in (["{ a }"], "{ a }"):
+        with pytest.raises(TypeError, match="a batch holds GraphQLOperations, and this one a str"):
+            await asker.batch(batch)
 
     assert stage.requests == []
 
@@ -319,6 +341,43 @@ async def test_headers_and_interceptors_are_as_everywhere(open_asker: Open) -> N
     assert (seen[0].operation, seen[0].protocol, seen[0].idempotent) == ("query GetUser", "GraphQL", True)
     headers = stage.requests[0].headers
     assert (headers["x-tenant"], headers["x-other"], headers["accept"]) == ("shop", "1", "application/json")
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_interceptors_see_the_code_of_the_first_error(open_asker: Open, status: int) -> None:
+    codes: list[str | None] = []
+
+    class Notes:
+        """An interceptor."""
+
+        def intercept(self, call: servicelink.Call) -> Any:
+            """Take note of how it ended."""
+            codes.append((yield).code)
+
+    asker, _ = await open_asker(answering(ERRORS, {"data": {"a": 1}}, [ERRORS]), interceptors=[Notes()])
+    failing, _ = await open_asker(answering(ERRORS, [{"data": {}}, ERRORS], status=status), interceptors=[Notes()])
+    with pytest.raises(servicelink.GraphQLError):
+        await failing.query("{ a }")
+    await failing.batch([GraphQLOperation("{ a }"), GraphQLOperation("{ b }")])
+    with pytest.raises(servicelink.GraphQLError):
+        await asker.query("{ a }")
+    await asker.query("{ a }")
+
+    assert codes == ["NOT_FOUND", "NOT_FOUND", "NOT_FOUND", None]
+
+
+async def test_the_path_is_said_when_connecting(world: str, open_asker: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stage = await open_asker(answering({"data": {"a": 1}}))
+    monkeypatch.setenv("CATALOG_URL", stage.address)
+    monkeypatch.setenv("CATALOG_API_KEY", KEY)
+    if world == "asynchronous":
+        async with servicelink.connect_graphql("catalog", path="/g") as catalog:
+            await catalog.query("{ a }")
+    else:
+        with sync.connect_graphql("catalog", path="/g") as plain:
+            await in_thread(plain.query, "{ a }")
+
+    assert stage.requests[0].line == "POST /g HTTP/1.1"
 
 
 async def test_it_waits_for_a_server_that_is_on_its_way(open_asker: Open) -> None:

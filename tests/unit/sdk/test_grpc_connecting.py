@@ -29,7 +29,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 @pytest.mark.parametrize(
     ("address", "reason"),
-    [(NOBODY, "connection refused"), (NO_NAME, "its name cannot be resolved")],
+    [(NOBODY, f"connection refused by {NOBODY}, the last address tried"), (NO_NAME, "its name cannot be resolved")],
 )
 async def test_a_call_that_was_not_connected_says_why_and_that_it_was_not_sent(
     world: World, address: str, reason: str
@@ -39,6 +39,25 @@ async def test_a_call_that_was_not_connected_says_why_and_that_it_was_not_sent(
         with pytest.raises(servicelink.ServiceUnavailable, match=f"not connected: {reason} ") as failed:
             await call()
         assert failed.value.unsent
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://x:1",
+        "users",
+        "grpc://users",
+        "https://users",
+        "grpc://",
+        "http://u:p@x:1",
+        "grpc://x:1/path",
+        "x:1?a=b",
+        "x:70000",
+    ],
+)
+async def test_an_address_that_is_none_is_said_so(world: World, address: str) -> None:
+    with pytest.raises(servicelink.LinkNotFound, match="its address is no"):
+        await world.connect(address=address).get()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +81,12 @@ async def test_a_certificate_that_is_not_accepted_is_said_so(
             await users.create()
 
     assert failed.value.unsent
+
+
+async def test_a_server_without_tls_that_is_called_over_it_is_told_so(world: World) -> None:
+    users = world.connect(address=f"grpcs://{world.stage.address}", retries=0)
+    with pytest.raises(servicelink.ServiceUnavailable, match=r"no TLS could be agreed on .* called by grpc://"):
+        await users.create()
 
 
 async def test_what_another_kind_of_server_says_is_in_no_error(world: World) -> None:
@@ -152,6 +177,28 @@ async def test_a_message_that_is_larger_than_the_server_takes_is_told_so_and_not
     assert (hands.slept, breaker.state) == ([], CircuitState.CLOSED)
 
 
+async def test_an_answer_that_is_larger_than_its_server_sends_is_no_sign_of_a_server_in_need(world: World) -> None:
+    hands, breaker = Hands(), CircuitBreaker("users", failures=1)
+    async with serving_users(options=[("grpc.max_send_message_length", 9)]) as stage:
+        users = world.connect(hands, address=stage.address, breaker=breaker)
+        with pytest.raises(servicelink.ServiceError, match="the answer is larger than the 9 bytes") as failed:
+            await users.get("1")
+
+    assert type(failed.value) is servicelink.ServiceError
+    assert "Ask for less at once" in failed.value.next_step
+    assert (hands.slept, breaker.state) == ([], CircuitState.CLOSED)
+
+
+async def test_a_message_that_is_larger_than_the_client_sends_is_its_own_limit(world: World) -> None:
+    hands, large = Hands(), "a" * 1000
+    users = world.connect(hands, channel_options=[("grpc.max_send_message_length", 99)])
+    for call in (lambda: users.get(large), lambda: users.add([user(large)]), lambda: users.chat([large])):
+        with pytest.raises(servicelink.ServiceError, match="the message is larger than the 99 bytes that the client"):
+            await call()
+
+    assert hands.slept == []
+
+
 OF_OTHER_LIBRARIES = {
     "grpc-go": "grpc: received message larger than max (5003 vs. 99)",
     "grpc-go, compressed": "grpc: received message after decompression larger than max 99",
@@ -168,6 +215,24 @@ async def test_a_server_of_another_language_says_in_its_words_that_a_message_is_
 ) -> None:
     world.fail(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, OF_OTHER_LIBRARIES[library]))
     with pytest.raises(servicelink.ServiceError, match="larger than the 99 bytes that the server takes"):
+        await world.connect().get()
+
+    assert len(world.stage.users.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "grpc: trying to send message larger than max (5003 vs. 99)",
+        "Sent message larger than max (5003 vs. 99)",
+        "Sending message exceeds the maximum configured message size.",
+    ],
+)
+async def test_a_server_of_another_language_says_in_its_words_that_its_answer_is_too_large(
+    world: World, words: str
+) -> None:
+    world.fail(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, words))
+    with pytest.raises(servicelink.ServiceError, match=r"the answer is larger than .* the server sends"):
         await world.connect().get()
 
     assert len(world.stage.users.seen) == 1

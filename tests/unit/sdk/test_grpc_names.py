@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc_bound import Mount, Mounted, World
+from grpc_bound import Mount, Mounted, World, user
 from grpc_worlds import serving_users
 from sdk_worlds import WORLDS, Hands
 from users_service import (
@@ -15,9 +15,11 @@ from users_service import (
     SERVICE,
     descriptor_set,
     failing,
+    generated,
 )
 
 import servicelink
+from servicelink import sync
 
 BY_NAME: dict[str, Any] = {"user_id": "7", "email": "7@example.com", "balance": "0", "avatar": "", "tags": []}
 
@@ -100,15 +102,19 @@ async def test_what_describes_no_service_is_said_so(world: World, tmp_path: Path
     wrong: list[tuple[Any, str]] = [
         (descriptor_set(whole=False), "imports a file that is not in it"),
         (b"\xff\xff", "is no descriptor set"),
-        (tmp_path / "absent.pb", "is no descriptor set"),
-        (tmp_path / "absent.proto", "there is no"),
+        (tmp_path / "absent.pb", r"users: proto='.*absent\.pb' cannot be read: No such file .* folder of the process"),
+        (tmp_path / "absent.proto", r"users: proto='.*absent\.proto' cannot be read: No such file"),
         (broken, "is no valid .proto file"),
     ]
     for proto, problem in wrong:
         with pytest.raises(servicelink.ServiceError, match=problem):
             await world.by_name(proto).call("getUser", {})
-    with pytest.raises(servicelink.ServiceError, match=r"has no service servicelink\.test\.v1\.Nobody"):
-        await world.connect(proto=PROTO, package=PACKAGE, service="Nobody").call("getUser", {})
+    for _ in range(2):
+        nobody = world.connect(proto=PROTO, package=PACKAGE, service="Nobody")
+        with pytest.raises(servicelink.ServiceError, match=r"has no service servicelink\.test\.v1\.Nobody") as failed:
+            await nobody.call("getUser", {})
+        assert failed.value.link == "users"
+        assert failed.value.next_step == f"It has package='{PACKAGE}', service='{SERVICE}'"
     with pytest.raises(servicelink.ServiceError, match="knows no methods by name"):
         await world.connect().call("getUser", {})
 
@@ -132,7 +138,81 @@ async def test_repeating_by_name_follows_the_proto_too(world: World) -> None:
     assert (await users.call("getUser", {"user_id": "7"}))["user_id"] == "7"
 
 
-@pytest.mark.parametrize("given", [{"proto": PROTO}, {"service": SERVICE}, {"idempotent": "GetUser"}])
-async def test_a_client_that_is_half_described_is_not_made(world: World, given: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError)):
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"proto": PROTO}, "proto and service go together"),
+        ({"service": SERVICE}, "proto and service go together"),
+        ({"package": PACKAGE}, "proto and service go together"),
+        ({"idempotent": "GetUser"}, r"idempotent=\['GetUser'\]"),
+        ({"limits": 1}, "gRPC takes no limits; it takes timeout, "),
+        ({"channel_options": {"grpc.x": 1}}, "channel_options is dict; it is a list of pairs"),
+        ({"channel_options": ["grpc.x"]}, "channel_options holds 'grpc.x'; it is a list of pairs"),
+    ],
+)
+async def test_a_client_that_is_half_or_wrongly_described_is_not_made(
+    world: World, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
         world.connect(**given)
+
+
+CONNECTS = [servicelink.connect_grpc, sync.connect_grpc]
+
+
+@pytest.mark.parametrize("connect", CONNECTS, ids=WORLDS)
+def test_a_stub_and_a_description_exclude_each_other(connect: Any) -> None:
+    stub = generated()[1].UserServiceStub
+    for given in ({"proto": PROTO}, {"proto": PROTO, "service": SERVICE}, {"service": SERVICE}):
+        with pytest.raises(ValueError, match="stub calls by generated code, and proto, package and service by name"):
+            connect("users", stub=stub, **given)
+
+
+@pytest.mark.parametrize("connect", CONNECTS, ids=WORLDS)
+async def test_a_method_that_a_stub_does_not_have_is_not_idempotent(connect: Any) -> None:
+    stub = generated()[1].UserServiceStub
+    for wrong in ("CraeteUser", f"{PACKAGE}.{SERVICE}/CraeteUser"):
+        with pytest.raises(ValueError, match=f"idempotent names {wrong}, .* there are AddUsers, Chat, CreateUser"):
+            connect("users", stub=stub, idempotent=["CreateUser", wrong])
+
+    assert connect("users", stub=stub, idempotent=["CreateUser", f"{PACKAGE}.{SERVICE}/AddUsers"])
+
+
+async def test_a_method_that_the_proto_does_not_have_is_not_idempotent(world: World) -> None:
+    users = world.by_name(idempotent=["CraeteUser"])
+    for _ in range(2):
+        with pytest.raises(servicelink.ServiceError, match=r"users: idempotent names CraeteUser, .* CreateUser"):
+            await users.call("createUser", {})
+    others = world.by_name(idempotent=["CreateUser", "shop.v1.Accounts/Deposit"])
+    await others.call("createUser", {})
+
+    assert len(world.stage.users.seen) == 1
+
+
+async def test_what_is_no_dictionary_or_no_list_of_them_is_said_so(world: World) -> None:
+    users = world.by_name()
+    for call, request, words in (
+        (users.call, ("addUsers", {"user_id": "1"}), "AddUsers takes many messages, and got one dict: pass a list"),
+        (users.call, ("addUsers", 5), "AddUsers takes many messages, and got one int"),
+        (users.call, ("addUsers", [user()]), r"AddUsers takes a dictionary, and got User; .* client\.stub"),
+        (users.call, ("getUser", [{"user_id": "1"}]), "GetUser takes a dictionary, and got list"),
+        (users.stream, ("chat", {"text": "a"}), "Chat takes many messages, and got one dict"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            await call(*request)
+
+
+async def test_what_a_call_of_a_stub_does_not_take_is_said_with_where_to_say_it(world: World) -> None:
+    users = world.connect()
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        ({"retries": 1}, r"GetUser takes no retries, but timeout, .* client\.with_options\(retries=\.\.\.\)\.stub"),
+        ({"timeuot": 1}, "GetUser takes no timeuot, but timeout, metadata, wait_for_ready, compression$"),
+    ]
+    for wrong, words in mistakes:
+        with pytest.raises(TypeError, match=words):
+            await users.get(**wrong)
+    world.fail(failing("UNAVAILABLE"))
+    with pytest.raises(servicelink.ServiceUnavailable):
+        await users.with_options(retries=0).get()
+
+    assert len(world.stage.users.seen) == 1

@@ -3,12 +3,14 @@
 import asyncio
 import io
 import logging
+import re
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import grpc
 import pytest
 from grpc_worlds import GrpcCaller, GrpcStage, open_grpc, serving_users
 from opentelemetry import trace
@@ -20,7 +22,7 @@ from sdk_worlds import WORLDS, Hands, in_thread
 from users_service import DENIED, FULL_NAME, REFUSED, Failure, failing, generated
 
 import servicelink
-from servicelink import Measured, Protocol, sync
+from servicelink import Call, Measured, Outcome, Protocol, sync
 from servicelink.measures import CallRow
 from servicelink.otel import Tracing
 from servicelink_contract.key import render_key
@@ -67,6 +69,33 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 def said(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
+
+
+class Tenant:
+    """An interceptor that writes a name as headers are written."""
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Name the tenant."""
+        call.metadata["X-Tenant"] = "shop"
+        yield
+
+
+async def test_an_interceptor_may_write_names_as_for_rest(world: World) -> None:
+    await world.connect(interceptors=[Tenant()]).get()
+
+    assert world.stage.users.seen[-1].all("x-tenant") == ["shop"]
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "NOT_FOUND", "INTERNAL"])
+async def test_a_log_line_names_the_status(world: World, caplog: pytest.LogCaptureFixture, status: str) -> None:
+    caplog.set_level(logging.INFO, "servicelink")
+    world.fail(failing(status))
+    with pytest.raises(servicelink.ServiceError):
+        await world.connect(retries=0).get()
+    [record] = [record for record in caplog.records if record.name == "servicelink"]
+
+    assert re.search(rf"GetUser: \w+ {status} in \d+ ms", record.getMessage())
+    assert record.__dict__["status"] == grpc.StatusCode[status].value[0]
 
 
 async def test_every_attempt_has_a_span_by_the_conventions(world: World, spans: InMemorySpanExporter) -> None:

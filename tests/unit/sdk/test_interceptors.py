@@ -10,7 +10,7 @@ from flow_stage import AWAY, BINDING, CUT, FINE, Exchange, Stage
 from sdk_worlds import WORLDS, Hands
 
 import servicelink
-from servicelink import Call, CircuitBreaker, CircuitState, Outcome, Protocol
+from servicelink import Call, CircuitBreaker, CircuitState, Outcome, Protocol, sync
 from servicelink.binding import FixedSource
 from servicelink.calls.drive import Ended
 from servicelink.calls.flow import Deliver, flow
@@ -134,12 +134,76 @@ class Twice:
         yield
 
 
-@pytest.mark.parametrize(("wrong", "words"), [(Silent(), "did not yield"), (Twice(), "more than once")])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(Silent(), r"Silent\.intercept\(\) did not yield"), (Twice(), r"Twice\.intercept yielded more than once")],
+)
 async def test_an_interceptor_yields_once(stage: Stage, wrong: Any, words: str) -> None:
     stage.line.interceptors = (wrong,)
 
     with pytest.raises(RuntimeError, match=words):
         await stage.call(stage.wire(FINE))
+
+
+class NoYield:
+    """An interceptor whose method yields nowhere."""
+
+    def intercept(self, call: Call) -> None:
+        """Forget to yield."""
+
+
+class AsyncNoYield:
+    """As `NoYield`, asynchronously."""
+
+    async def intercept(self, call: Call) -> None:
+        """Forget to yield."""
+
+
+class Counts:
+    """An interceptor that leaves a number in the metadata."""
+
+    def intercept(self, call: Call) -> Generator[None, Outcome, None]:
+        """Leave it there."""
+        call.metadata["x-attempt"] = call.attempt  # type: ignore[assignment] # the mistake
+        yield
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (NoYield(), r"NoYield\.intercept\(\) returned NoneType and did not yield; .* outcome = yield"),
+        (AsyncNoYield(), r"AsyncNoYield\.intercept\(\) returned coroutine and did not yield"),
+        (Counts(), r"Counts set call\.metadata\['x-attempt'\] to a value of type int; names are str, and values str"),
+    ],
+)
+async def test_a_mistake_in_an_interceptor_names_it_and_its_mend(stage: Stage, wrong: Any, words: str) -> None:
+    notes: list[Any] = []
+    stage.line.interceptors = (Notes("a", notes), wrong)
+    wire = stage.wire(FINE)
+    with pytest.raises(TypeError, match=words):
+        await stage.call(wire)
+
+    assert (wire.sent, notes) == ([], [("a", 1), ("a", "cancelled")])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (Silent(), "interceptors is Silent and no list"),
+        ([Silent], r"interceptors holds the class Silent; pass an instance: Silent\(...\)"),
+        ([object()], "interceptors holds object, which has no method intercept"),
+    ],
+)
+def test_what_is_no_interceptor_is_said_when_a_client_is_made(given: Any, words: str) -> None:
+    makers: list[Any] = [servicelink.connect, servicelink.connect_graphql, servicelink.grpc_channel]
+    for connect in [*makers, sync.connect, sync.connect_graphql, sync.grpc_channel]:
+        with pytest.raises(TypeError, match=words):
+            connect("users", interceptors=given)
+
+
+def test_an_asynchronous_interceptor_is_named_when_a_synchronous_client_is_made() -> None:
+    with pytest.raises(TypeError, match=r"AsyncNotes\.intercept is asynchronous"):
+        sync.connect("users", interceptors=[AsyncNotes("a", [])])
 
 
 async def test_a_stream_ends_for_interceptors_and_circuit_when_it_ends(stage: Stage) -> None:

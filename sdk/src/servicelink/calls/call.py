@@ -70,7 +70,8 @@ _SUCCESSES = frozenset({Result.ANSWERED, Result.REFUSED, Result.DENIED})
 class Outcome:
     """How an attempt ended: for a stream, how it ended at its end.
 
-    `status` is the HTTP status, or the number of the gRPC code; `code` the error's own name, where it has one.
+    `status` is the HTTP status, or the number of the gRPC code. `code` is the error's own name: of REST `error.code` in
+    the body of a 4xx or 5xx, of GraphQL `extensions.code` of the first error, else None; of gRPC the status's name.
     `metadata` came with the answer, `response` is the answer itself. `problem` says in words why there is none.
     `retry_after` is in seconds, None where the server did not say. `blameless` says that it is not of the server's
     doing, so that it speaks neither for nor against it (circuit breaker). `advice` is what helps, where that is known.

@@ -16,6 +16,7 @@ from servicelink.binding import Binding
 from servicelink.calls.breaker import Permit
 from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
 from servicelink.calls.failures import MORE_TIME, where
+from servicelink.calls.interceptors import name_of, not_a_generator, require_texts
 from servicelink.calls.line import Health, Line
 from servicelink.calls.options import CallOptions, countable
 from servicelink.calls.report import Report
@@ -107,6 +108,9 @@ class Exchange(Interface, Generic[Result_co]):
 
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call, once more if the binding's URI changes; raises ServiceError for what must not be sent."""
+
+    def complete(self, outcome: Outcome) -> Outcome:
+        """Answer the outcome with what only the body of its answer tells; asked for where there are interceptors."""
 
     def conclude(self, call: Call, outcome: Outcome) -> Result_co:
         """Answer what the caller gets, or raise a ServiceError."""
@@ -235,6 +239,7 @@ class _Attempts(Generic[T]):
             if not delivered:
                 _settle(health, permit, outcome)
             if running:
+                outcome = self._exchange.complete(outcome)
                 yield from _end(running, call, outcome, self._remaining())
         return outcome, pause, delivered
 
@@ -290,15 +295,18 @@ class _Attempts(Generic[T]):
             try:
                 if isinstance(interception, AsyncGenerator):
                     yield Await(anext(interception), max(0.0, self._remaining()))
-                else:
+                elif isinstance(interception, Generator):
                     next(interception)
+                else:
+                    raise not_a_generator(interceptor, interception)
             except (StopIteration, StopAsyncIteration):
-                raise RuntimeError(f"{interceptor!r} did not yield") from None
+                raise RuntimeError(f"{name_of(interceptor)}.intercept() did not yield") from None
             except OutOfTimeError:
                 problem = "an interceptor took all the time there was"
                 step = _LEFT_NO_MORE if self._enough else "Ask for more time with timeout=, or look why it is slow"
                 raise ServiceTimeout(problem, **where(call, step)) from None
             running.append(interception)
+            require_texts(interceptor, call.metadata)
 
     def _plan_next(self, health: Health, outcome: Outcome) -> float | None:
         """Answer the seconds until the next attempt, None for none."""
@@ -365,6 +373,7 @@ def _end(running: list[Interception], call: Call, outcome: Outcome, limit: float
         except Exception as error:  # noqa: BLE001 - raised below, once all were told
             problem = problem or error
         else:
-            problem = problem or RuntimeError("an interceptor yielded more than once")
+            name = getattr(interception, "__qualname__", "an interceptor")
+            problem = problem or RuntimeError(f"{name} yielded more than once")
     if problem is not None:
         raise problem

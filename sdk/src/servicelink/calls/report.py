@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.errors import ServiceError
 from servicelink.measures import PROCESS, Measured
+from servicelink_contract.rules import Protocol
 
 if TYPE_CHECKING:
     from servicelink.calls.line import Line
@@ -39,7 +40,7 @@ class Report:
         level = logging.INFO if self._is_fine() else logging.WARNING
         if _log.isEnabledFor(level):
             text = "%s %s: %s%s in %.0f ms (attempts %d, correlation %s)"
-            code = f" {status}" if status else ""
+            code = f" {outcome.code if call.protocol is Protocol.GRPC else status}" if outcome and status else ""
             words = (
                 call.link,
                 call.operation,

@@ -4,7 +4,7 @@ from collections.abc import Coroutine
 from typing import Any, Unpack
 
 from servicelink.calls.flow import flow
-from servicelink.graphql.exchange import BatchExchange, GraphQLAnswer, SingleExchange
+from servicelink.graphql.exchange import DEFAULT_PATH, BatchExchange, GraphQLAnswer, SingleExchange
 from servicelink.graphql.surface import GraphQLMethods
 from servicelink.rest.client import AsyncCaller
 from servicelink.rest.ready import until_ready
@@ -38,12 +38,13 @@ class GraphQLClient(
         return answers
 
 
-def connect_graphql(name: str, **options: Unpack[ClientOptions]) -> GraphQLClient:
+def connect_graphql(name: str, *, path: str = DEFAULT_PATH, **options: Unpack[ClientOptions]) -> GraphQLClient:
     """Answer a client for the GraphQL link of that name, or for the only link to a server of that name; does no I/O.
 
-    The options are told in docs/sdk/configuration.md. Raises ValueError.
+    `path` is where GraphQL is served, for addresses without a path; the other options are told in
+    docs/sdk/configuration.md. Raises ValueError.
 
         catalog = servicelink.connect_graphql("catalog")
         data = await catalog.query("query GetUser($id: ID!) { user(id: $id) { email } }", {"id": "123"})
     """
-    return GraphQLClient(service_name=name, **options)
+    return GraphQLClient(service_name=name, path=path, **options)

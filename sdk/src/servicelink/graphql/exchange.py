@@ -7,13 +7,13 @@ and speak against nobody's health.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
 from servicelink.binding import Binding
-from servicelink.calls.call import Call, Outcome
+from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
@@ -27,6 +27,9 @@ DEFAULT_PATH = "/graphql"
 _TYPES = {"content-type": "application/json", "accept": "application/graphql-response+json, application/json;q=0.9"}
 # What of an answer's path a message may repeat: names, as the specification has them.
 _NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,63}", re.ASCII)
+# Characters of where a redirect leads that a message may repeat.
+_LONGEST_PLACE = 200
+_ELSEWHERE = "See whether GraphQL is served there; else say its path in the address, or with path= where that has none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class GraphQLAnswer:
 class GraphQLExchange(RestExchange):
     """A call with these operations, which are one batch where `is_batch`."""
 
-    __slots__ = ("_is_batch", "_operations", "_path")
+    __slots__ = ("_is_batch", "_operations", "_path", "_read")
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class GraphQLExchange(RestExchange):
         self._operations = tuple(operations)
         self._is_batch = is_batch
         self._path = path
+        # A response, and what its body says.
+        self._read: tuple[httpx.Response, Any] | None = None
         said = [] if headers is None else list(headers.items() if isinstance(headers, Mapping) else headers)
         named = {name.lower() for name, _ in said}
         said += [(name, value) for name, value in _TYPES.items() if name not in named]
@@ -97,20 +102,36 @@ class GraphQLExchange(RestExchange):
             raise LinkNotFound("its address is no http or https URL of a host", link=binding.link) from None
         return url if url.path not in {"", "/"} else url.copy_with(path=self._path)
 
+    def complete(self, outcome: Outcome) -> Outcome:
+        """Answer the outcome with the code of its first GraphQL error, for interceptors."""
+        if outcome.code is not None or outcome.response is None:
+            return outcome
+        found = self._parse(outcome.response)
+        members = found if self._is_batch and isinstance(found, list) else [found]
+        errors = (member["errors"][0] for member in members if _is_answer(member) and member.get("errors"))
+        code = next(filter(None, map(_code, errors)), None)
+        return outcome if code is None else replace(outcome, code=code)
+
+    def _parse(self, response: httpx.Response) -> Any:
+        """Answer what a body says, parsed once; None for what is no JSON."""
+        if self._read is None or self._read[0] is not response:
+            self._read = response, _parse(response)
+        return self._read[1]
+
     def answers(self, call: Call, outcome: Outcome) -> list[GraphQLAnswer]:
         """Answer what each operation answered; raises ServiceError where there is no such answer."""
         failure = wants_failure(call, outcome)
         if failure is not None:
             raise failure
         response: httpx.Response = outcome.response
-        found = _parse(response)
+        found = self._parse(response)
         members = found if self._is_batch and isinstance(found, list) else [found]
         if not all(map(_is_answer, members)):
-            raise _no_answer(response, outcome.code, call)
+            raise _no_answer(outcome, call)
         answers = [_answer(member, response, call) for member in members]
         if len(answers) != len(self._operations):
             # A server that knows no batches answers one error for all of them.
-            raise answers[0].error or _no_answer(response, outcome.code, call)
+            raise answers[0].error or _no_answer(outcome, call)
         return answers
 
 
@@ -147,11 +168,42 @@ def _is_answer(member: Any) -> bool:
     return isinstance(errors, list) and bool(errors) and all(isinstance(one, dict) for one in errors)
 
 
-def _no_answer(response: httpx.Response, code: str | None, call: Call) -> ServiceError:
-    if response.status_code >= FIRST_ERROR:
-        return RemoteError(response.status_code, code, text_of(response), **where(call, ""))
-    step = "See whether the link leads to a GraphQL server"
-    return ServiceUnavailable("what came is no answer to a GraphQL request", **where(call, step))
+def _no_answer(outcome: Outcome, call: Call) -> ServiceError:
+    response: httpx.Response = outcome.response
+    status, asked = response.status_code, call.message.url.raw_path.partition(b"?")[0].decode("ascii")
+    if status >= FIRST_ERROR:
+        step = _ELSEWHERE if outcome.result is Result.ANSWERED else ""
+        error = RemoteError(status, outcome.code, text_of(response), **where(call, step))
+        _tell(error, f"{error.problem} for {asked}, without a GraphQL answer")
+        return error
+    place = _leads_to(response, call)
+    if place is not None:
+        problem = f"{asked} answered {status}, a redirect to {place}, which is not followed"
+        step = "Say where GraphQL is served in the address, or its path with path= where the address has none"
+        return ServiceUnavailable(problem, **where(call, step))
+    problem = f"what {asked} answered ({status}) is no answer to a GraphQL request"
+    return ServiceUnavailable(problem, **where(call, _ELSEWHERE))
+
+
+def _leads_to(response: httpx.Response, call: Call) -> str | None:
+    """Answer where a redirect leads, without what may be a secret of it; None for what is none."""
+    if not response.has_redirect_location:
+        return None
+    asked: httpx.URL = call.message.url
+    try:
+        found = asked.join(response.headers["location"]).copy_with(query=None, fragment=None)
+    except (httpx.InvalidURL, UnicodeError):
+        return "what is no URL"
+    path = found.raw_path.decode("ascii")
+    is_here = (found.scheme, found.netloc) == (asked.scheme, asked.netloc)
+    place = path if is_here else f"{found.scheme}://{found.netloc.decode('ascii')}{path}"
+    return place if len(place) <= _LONGEST_PLACE else f"{place[:_LONGEST_PLACE]}..."
+
+
+def _tell(error: ServiceError, problem: str) -> None:
+    """Give an error other words, which its `repr` shows, too."""
+    error.problem = problem
+    error.args = (problem,)
 
 
 def _answer(member: dict[str, Any], response: httpx.Response, call: Call) -> GraphQLAnswer:
@@ -162,7 +214,7 @@ def _answer(member: dict[str, Any], response: httpx.Response, call: Call) -> Gra
     error.path = _path(errors[0])
     error.errors = tuple(errors)
     error.data = data
-    error.problem = _problem(error)
+    _tell(error, _problem(error))
     return GraphQLAnswer(data, error)
 
 

@@ -101,14 +101,17 @@ class GraphQLMethods(Caller, Generic[D, B]):
 
         It may be made twice if all are queries. Raises as `query`, but for GraphQLError, which the answers hold.
         """
-        given = _known(dict(options))
+        given, asked = _known(dict(options)), tuple(operations)
+        for one in asked:
+            if not isinstance(one, GraphQLOperation):
+                raise TypeError(f"a batch holds GraphQLOperations, and this one a {type(one).__name__}: wrap it in one")
         with self._named():
-            if not operations:
+            if not asked:
                 raise ServiceError(
                     "a batch holds at least one operation", next_step="Call it only where there is something to ask"
                 )
             exchange = BatchExchange(
-                operations, self._options_of(given), path=self._path, headers=given.get("headers"), is_batch=True
+                asked, self._options_of(given), path=self._path, headers=given.get("headers"), is_batch=True
             )
         return self._ask_all(exchange)
 

@@ -3,7 +3,7 @@
 from typing import Any, Unpack
 
 from servicelink.calls.flow import flow
-from servicelink.graphql.exchange import BatchExchange, GraphQLAnswer, SingleExchange
+from servicelink.graphql.exchange import DEFAULT_PATH, BatchExchange, GraphQLAnswer, SingleExchange
 from servicelink.graphql.surface import GraphQLMethods
 from servicelink.rest.ready import until_ready
 from servicelink.rest.sync_client import SyncCaller
@@ -29,9 +29,9 @@ class GraphQLClient(SyncCaller, GraphQLMethods[dict[str, Any], list[GraphQLAnswe
         return answers
 
 
-def connect_graphql(name: str, **options: Unpack[ClientOptions]) -> GraphQLClient:
+def connect_graphql(name: str, *, path: str = DEFAULT_PATH, **options: Unpack[ClientOptions]) -> GraphQLClient:
     """Answer a client for the GraphQL link of that name, or for the only link to a server of that name; does no I/O.
 
-    The options are those of `servicelink.connect`. Raises ValueError.
+    The options are those of `servicelink.connect_graphql`. Raises ValueError.
     """
-    return GraphQLClient(service_name=name, **options)
+    return GraphQLClient(service_name=name, path=path, **options)

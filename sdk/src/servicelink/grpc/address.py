@@ -7,9 +7,9 @@ from functools import lru_cache
 from servicelink.binding import LAST_PORT
 from servicelink.errors import LinkNotFound
 
-_FORM = re.compile(r"(?:([a-z]+)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?", re.ASCII)
-# Whether it is TLS, and the port where none is said.
-_SCHEMES = {"grpc": (False, "80"), "http": (False, "80"), "grpcs": (True, "443"), "https": (True, "443")}
+_FORM = re.compile(r"(?:([a-z]+)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?", re.ASCII)
+# Whether it is TLS.
+_SCHEMES = {"grpc": False, "http": False, "grpcs": True, "https": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,12 @@ class Target:
 def parse_target(uri: str) -> Target | None:
     """Parse `grpc://host:port` (grpcs, http, https; plain `host:port` is grpc); None for anything else."""
     found = _FORM.fullmatch(uri)
-    if found is None or (found[1] is None and found[3] is None) or (found[1] or "grpc") not in _SCHEMES:
+    if found is None:
         return None
-    is_secure, usual = _SCHEMES[found[1] or "grpc"]
-    host, port = found[2], found[3] or usual
+    scheme, host, port = found.groups()
+    is_secure = _SCHEMES.get(scheme or "grpc")
+    if is_secure is None:
+        return None
     if int(port) > LAST_PORT:
         # grpcio would call another one: what is left over of it.
         return None
@@ -41,5 +43,6 @@ def require_target(uri: str, link: str) -> Target:
     """As `parse_target`; raises LinkNotFound."""
     target = parse_target(uri)
     if target is None:
-        raise LinkNotFound("its address is no grpc://host:port, grpcs://host:port or host:port", link=link)
+        problem = "its address is no grpc://host:port, grpcs://host:port or host:port"
+        raise LinkNotFound(problem, link=link, next_step="Say the port, and no path; grpcs:// is with TLS")
     return target

@@ -14,7 +14,7 @@ from servicelink.calls.drive import AsyncDriver
 from servicelink.calls.options import CallOptions
 from servicelink.grpc.aio_calls import AioCall, BothStreamedCall, CollectedCall, StreamedCall, UnaryCall
 from servicelink.grpc.aio_wire import AioWire
-from servicelink.grpc.methods import GrpcMessage, Kind, Method, read_arguments, read_method
+from servicelink.grpc.methods import GrpcMessage, Kind, Method, read_call
 from servicelink.grpc.surface import Caller
 
 _CALLS: dict[Kind, type[AioCall]] = {
@@ -41,7 +41,7 @@ class _Multicallable:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Begin a call; arguments as grpcio's. `timeout` is in seconds, of a stream for all of it. Raises TypeError."""
-        return begin_call(self._caller, self._driver, *read_arguments(self._method, *arguments, **options))
+        return begin_call(self._caller, self._driver, *read_call(self._method, arguments, options))
 
 
 class UnaryUnary(_Multicallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
@@ -70,19 +70,21 @@ class LinkChannel(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *codecs: Any, **more: Any) -> UnaryUnary:
         """Answer what calls a method."""
-        return UnaryUnary(self._caller, self._driver, read_method(Kind.UNARY_UNARY, method, *codecs, **more))
+        return UnaryUnary(self._caller, self._driver, self._caller.method(Kind.UNARY_UNARY, method, *codecs, **more))
 
     def unary_stream(self, method: str, *codecs: Any, **more: Any) -> UnaryStream:
         """Answer what calls a method."""
-        return UnaryStream(self._caller, self._driver, read_method(Kind.UNARY_STREAM, method, *codecs, **more))
+        return UnaryStream(self._caller, self._driver, self._caller.method(Kind.UNARY_STREAM, method, *codecs, **more))
 
     def stream_unary(self, method: str, *codecs: Any, **more: Any) -> StreamUnary:
         """Answer what calls a method."""
-        return StreamUnary(self._caller, self._driver, read_method(Kind.STREAM_UNARY, method, *codecs, **more))
+        return StreamUnary(self._caller, self._driver, self._caller.method(Kind.STREAM_UNARY, method, *codecs, **more))
 
     def stream_stream(self, method: str, *codecs: Any, **more: Any) -> StreamStream:
         """Answer what calls a method."""
-        return StreamStream(self._caller, self._driver, read_method(Kind.STREAM_STREAM, method, *codecs, **more))
+        return StreamStream(
+            self._caller, self._driver, self._caller.method(Kind.STREAM_STREAM, method, *codecs, **more)
+        )
 
     async def close(self, grace: float | None = None) -> None:
         """Close the connections of this event loop; calls under way have `grace` seconds to end."""

@@ -33,6 +33,18 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 Options = Sequence[tuple[str, Any]]
+_PAIR = 2
+
+
+def require_options(given: Any) -> Options:
+    """Answer an application's own options of a channel; raises TypeError for what is no list of pairs."""
+    wrong = [] if isinstance(given, list | tuple) else [given]
+    for pair in wrong or given:
+        if not (isinstance(pair, tuple) and len(pair) == _PAIR and isinstance(pair[0], str)):
+            kind = f"is {type(given).__name__}" if wrong else f"holds {pair!r}"
+            form = '[("grpc.max_receive_message_length", 16777216)]'
+            raise TypeError(f"channel_options {kind}; it is a list of pairs of a name and a value, such as {form}")
+    return tuple(given)
 
 
 def channel_options(more: Options) -> list[tuple[str, Any]]:

@@ -12,7 +12,15 @@ from servicelink.grpc.aio_channel import LinkChannel, begin_call
 from servicelink.grpc.aio_wire import AioWire
 from servicelink.grpc.ready import until_ready
 from servicelink.grpc.schema import NamedMethod, Proto
-from servicelink.grpc.surface import GrpcCallOptions, GrpcMethods, GrpcOptions, read_named, require_kind
+from servicelink.grpc.surface import (
+    GrpcCallOptions,
+    GrpcMethods,
+    GrpcOptions,
+    only_stub,
+    read_named,
+    require_kind,
+    require_one_way,
+)
 
 Stub = TypeVar("Stub")
 Fields = Mapping[str, Any]
@@ -98,7 +106,7 @@ class GrpcClient(GrpcMethods):
         return schema.method(method)
 
     def _begin(self, named: NamedMethod, request: Any, options: GrpcCallOptions) -> Any:
-        given = _parsed(named, request) if named.method.kind.streams_in else named.parse(request or {})
+        given = _parsed(named, named.many(request)) if named.method.kind.streams_in else named.parse(request or {})
         return begin_call(self._caller, self._driver, *read_named(named.method, given, options))
 
 
@@ -147,7 +155,7 @@ async def _parsed(named: NamedMethod, requests: Any) -> AsyncIterator[Any]:
         async for request in requests:
             yield named.parse(request)
     else:
-        for request in requests or ():
+        for request in requests:
             yield named.parse(request)
 
 
@@ -180,8 +188,9 @@ def connect_grpc(
         users = servicelink.connect_grpc("users", proto="users.proto", package="shop.v1", service="UserService")
         user = await users.call("getUser", {"user_id": "123"})
     """
+    require_one_way(stub, proto, package, service)
     client = GrpcClient(service_name=name, proto=proto, package=package, service=service, **options)
-    return client if stub is None else client.stub(stub)
+    return client if stub is None else only_stub(client, stub)
 
 
 def grpc_channel(name: str, **options: Unpack[GrpcOptions]) -> LinkChannel:

@@ -97,6 +97,10 @@ class GrpcExchange:
         require_sendable(message.metadata, self.call)
         return self.call
 
+    def complete(self, outcome: Outcome) -> Outcome:
+        """Answer the outcome as it is."""
+        return outcome
+
     def conclude(self, call: Call, outcome: Outcome) -> Any:
         """Answer the response, or what a stream began as; raises ServiceError."""
         self.outcome = outcome
@@ -195,7 +199,8 @@ def _metadata(given: MetadataPairs) -> Metadata:
 
 def outgoing_metadata(call: Call, binding: Binding) -> list[tuple[str, str | bytes]]:
     """Answer all that goes beside the message of an attempt; raises ServiceError for what cannot be sent."""
-    ours = {key: value for key, value in call.metadata.items() if key != TIMEOUT_HEADER}
+    # An interceptor may write names as headers are written.
+    ours = {key.lower(): value for key, value in call.metadata.items() if key != TIMEOUT_HEADER}
     # Before the credential is among it: whoever shows a traceback with its variables must not show the credential.
     require_sendable([*ours.items()], call)
     if binding.credential is not None:

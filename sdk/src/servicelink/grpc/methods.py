@@ -1,9 +1,10 @@
 """What is called: a method of one of the four kinds, and one message to it as it goes through flow and wire."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from inspect import signature
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -136,6 +137,34 @@ def read_arguments(  # noqa: PLR0917 - grpcio's, in its order
     given = request_iterator if request is None else request
     message = GrpcMessage(method, given, tuple(metadata or ()), None, wait_for_ready, compression)
     return message, CallOptions(timeout)
+
+
+# What is said for several calls at once, since grpcio's calls have no such arguments.
+_OF_CLIENT = frozenset({"retries", "attempt_timeout", "idempotent"})
+
+
+def read_call(method: Method, arguments: Sequence[Any], options: Mapping[str, Any]) -> tuple[GrpcMessage, CallOptions]:
+    """As `read_arguments`, of a call as it was written; the TypeError says what a stub's call takes."""
+    try:
+        return read_arguments(method, *arguments, **options)
+    except TypeError:
+        unknown = sorted(options.keys() - signature(read_arguments).parameters.keys())
+        if not unknown:
+            raise
+    problem = f"{method.operation} takes no {', '.join(unknown)}, but timeout, metadata, wait_for_ready, compression"
+    said = ", ".join(f"{name}=..." for name in unknown if name in _OF_CLIENT)
+    mend = f"; of a GrpcClient, client.with_options({said}).stub(...) makes a stub whose calls have it" if said else ""
+    raise TypeError(problem + mend)
+
+
+def tell_missing(wanted: Iterable[str], operations: Collection[str]) -> str | None:
+    """Answer what is wrong with names of methods of which none is among these; None where nothing is, or is known."""
+    known = {name for operation in operations for name in (operation, operation.rpartition("/")[2])}
+    missing = sorted(name for name in wanted if name not in known)
+    if not missing or not known:
+        return None
+    has = ", ".join(sorted(operation.rpartition("/")[2] for operation in operations))
+    return f"idempotent names {', '.join(missing)}, which is no method here; there are {has}"
 
 
 def require_sendable(metadata: MetadataPairs, call: Call) -> None:

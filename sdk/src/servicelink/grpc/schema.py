@@ -6,7 +6,7 @@ taken. Everything is in a pool of its own, so that two services may have message
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from servicelink.errors import ServiceError
 from servicelink.forks import Lock
-from servicelink.grpc.methods import Kind, Method, says_idempotent
+from servicelink.grpc.methods import Kind, Method, says_idempotent, tell_missing
 
 # A file's name, or the bytes of a descriptor set.
 Proto = str | PathLike[str] | bytes
@@ -35,17 +35,29 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedMethod:
-    """A method, and how a dictionary becomes a request to it (raises ServiceError)."""
+    """A method of that link, and how a dictionary becomes a request to it (raises ServiceError, TypeError)."""
 
     method: Method
-    parse: Callable[[Mapping[str, Any]], Message]
+    parse: Callable[[Any], Message]
+    link: str
+
+    def many(self, requests: Any) -> Any:
+        """Answer the requests of a method that takes many; raises TypeError for what is one."""
+        if requests is None:
+            return ()
+        if isinstance(requests, Mapping | str) or not isinstance(requests, Iterable | AsyncIterable):
+            problem = f"{self.method.operation} takes many messages, and got one {type(requests).__name__}"
+            raise TypeError(f"{problem}: pass a list of dictionaries, or another iterable of them")
+        return requests
 
 
 class Schema:
     """The methods of a service, found by name; read when the first one is asked for."""
 
-    def __init__(self, proto: Proto, package: str, service: str) -> None:
+    def __init__(self, proto: Proto, package: str, service: str, *, link: str, idempotent: Collection[str]) -> None:
         self._proto = proto
+        self._link = link
+        self._idempotent = idempotent
         self._name = f"{package}.{service}" if package else service
         self._lock = Lock()
         self._methods: dict[str, NamedMethod] | None = None
@@ -59,7 +71,19 @@ class Schema:
         """Read it; raises ServiceError for what is no description of that service."""
         with self._lock:
             if self._methods is None:
-                self._methods = _methods(_observe_service(self._proto, self._name))
+                try:
+                    self._methods = self._observe()
+                except ServiceError as error:
+                    error.link = self._link
+                    raise
+
+    def _observe(self) -> dict[str, NamedMethod]:
+        service = _observe_service(self._proto, self._name)
+        # Those of other services are its stubs'.
+        wanted = [name for name in self._idempotent if name.startswith(f"{self._name}/") or "/" not in name]
+        if problem := tell_missing(wanted, [f"{self._name}/{one.name}" for one in service.methods]):
+            raise ServiceError(problem, next_step="Name it as the .proto does")
+        return _methods(service, self._link)
 
     def method(self, name: str) -> NamedMethod:
         """Find a method: `GetUser` also by `getUser` and `get_user`; raises ServiceError."""
@@ -68,7 +92,8 @@ class Schema:
         found = self._methods.get(name) or self._methods.get(plain_name(name))
         if found is None:
             known = ", ".join(sorted({one.method.name for one in self._methods.values()}))
-            raise ServiceError(f"{self._name} has no method {name}", next_step=f"It has {known or 'none'}")
+            problem = f"{self._name} has no method {name}"
+            raise ServiceError(problem, link=self._link, next_step=f"It has {known or 'none'}")
         return found
 
 
@@ -76,8 +101,12 @@ def _observe_service(proto: Proto, name: str) -> ServiceDescriptor:
     files = FileDescriptorSet()
     try:
         files.ParseFromString(_observe_set(proto))
-    except (OSError, DecodeError) as error:
-        raise ServiceError(f"{_shown(proto)} is no descriptor set: {error}") from None
+    except OSError as error:
+        problem = f"{_shown(proto)} cannot be read: {error.strerror}"
+        raise ServiceError(problem, next_step=f"A path is taken from the folder of the process, {Path.cwd()}") from None
+    except DecodeError:
+        step = "Pass a .proto file, or what protoc --include_imports --descriptor_set_out makes of it"
+        raise ServiceError(f"{_shown(proto)} is no descriptor set", next_step=step) from None
     pool = DescriptorPool()
     try:
         for file in files.file:
@@ -87,8 +116,9 @@ def _observe_service(proto: Proto, name: str) -> ServiceDescriptor:
         step = "Make it with protoc --include_imports"
         raise ServiceError(f"{_shown(proto)} imports a file that is not in it", next_step=step) from None
     except KeyError:
-        found = [f"{file.package}.{one.name}".strip(".") for file in files.file for one in file.service]
-        raise ServiceError(f"{_shown(proto)} has no service {name}", next_step=f"It has {found}") from None
+        found = [f"package={file.package!r}, service={one.name!r}" for file in files.file for one in file.service]
+        step = f"It has {'; '.join(found) or 'none'}"
+        raise ServiceError(f"{_shown(proto)} has no service {name}", next_step=step) from None
 
 
 def _observe_set(proto: Proto) -> bytes:
@@ -104,24 +134,23 @@ def _compile(path: Path) -> bytes:
         from grpc_tools import protoc  # type: ignore[import-untyped] # noqa: PLC0415 - an extra, for .proto files only
     except ImportError:
         step = "Install servicelink[grpc-tools], or pass a descriptor set"
-        raise ServiceError(f"{path} cannot be read without a compiler", next_step=step) from None
+        raise ServiceError(f"{_shown(path)} cannot be read without a compiler", next_step=step) from None
     known = Path(protoc.__file__).parent / "_proto"
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "set"
         words = ["protoc", f"-I{path.parent}", f"-I{known}", "--include_imports", f"--descriptor_set_out={made}"]
-        if not path.exists():
-            raise ServiceError(f"there is no {path}")
+        path.stat()
         if protoc.main([*words, str(path)]):
-            raise ServiceError(f"{path} is no valid .proto file", next_step="protoc said why on standard error")
+            raise ServiceError(f"{_shown(path)} is no valid .proto file", next_step="protoc said why on standard error")
         return made.read_bytes()
 
 
 def _shown(proto: Proto) -> str:
-    return "the descriptor set" if isinstance(proto, bytes) else str(proto)
+    return "the descriptor set in proto" if isinstance(proto, bytes) else f"proto={str(proto)!r}"
 
 
-def _methods(service: ServiceDescriptor) -> dict[str, NamedMethod]:
-    exact = {one.name: _method(service, one) for one in service.methods}
+def _methods(service: ServiceDescriptor, link: str) -> dict[str, NamedMethod]:
+    exact = {one.name: _method(service, one, link) for one in service.methods}
     plain: dict[str, list[NamedMethod]] = {}
     for name, method in exact.items():
         plain.setdefault(plain_name(name), []).append(method)
@@ -134,18 +163,21 @@ def plain_name(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _method(service: ServiceDescriptor, method: MethodDescriptor) -> NamedMethod:
+def _method(service: ServiceDescriptor, method: MethodDescriptor, link: str) -> NamedMethod:
     pool = service.file.pool
     request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
     path = f"/{service.full_name}/{method.name}"
 
-    def parse(given: Mapping[str, Any]) -> Message:
+    def parse(given: Any) -> Message:
+        if not isinstance(given, Mapping):
+            problem = f"{path[1:]} takes a dictionary, and got {type(given).__name__}"
+            raise TypeError(f"{problem}; messages go through client.stub(...)")
         try:
             return json_format.ParseDict(dict(given), request(), descriptor_pool=pool)
         except json_format.ParseError as error:
             reason = str(error).partition("\n")[0]
             problem = f"the request is no {method.input_type.full_name}: {reason}"
-            raise ServiceError(problem, operation=path[1:]) from None
+            raise ServiceError(problem, link=link, operation=path[1:]) from None
 
     def render(data: bytes) -> dict[str, Any]:
         return json_format.MessageToDict(
@@ -156,7 +188,7 @@ def _method(service: ServiceDescriptor, method: MethodDescriptor) -> NamedMethod
         )
 
     kind = _KINDS[method.client_streaming, method.server_streaming]
-    return NamedMethod(Method(path, kind, _serialize, render, says_idempotent(path, pool), response), parse)
+    return NamedMethod(Method(path, kind, _serialize, render, says_idempotent(path, pool), response), parse, link)
 
 
 def _serialize(message: Message) -> bytes:

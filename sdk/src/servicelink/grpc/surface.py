@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, TypedDict, Unpack
 
 from servicelink.calls.breaker import CircuitBreaker
@@ -13,8 +13,9 @@ from servicelink.calls.limits import RateLimit
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
 from servicelink.errors import ServiceError
+from servicelink.grpc.channels import require_options
 from servicelink.grpc.exchange import GrpcExchange
-from servicelink.grpc.methods import GrpcMessage, MetadataPairs, Method
+from servicelink.grpc.methods import GrpcMessage, Kind, MetadataPairs, Method, read_method, tell_missing
 from servicelink.grpc.schema import NamedMethod, Proto, Schema
 from servicelink.measures import MetricsSink
 from servicelink.settings import Address, Settings, open_line
@@ -41,11 +42,18 @@ class GrpcOptions(TypedDict, total=False):
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """Makes the exchanges of one client."""
+    """Makes the exchanges of one client; `asked` are the methods that its stubs asked for."""
 
     line: Line
     options: CallOptions
     idempotent: frozenset[str]
+    asked: set[str] = field(default_factory=set)
+
+    def method(self, kind: Kind, path: str, *codecs: Any, **more: Any) -> Method:
+        """Answer the method that a stub asks for."""
+        method = read_method(kind, path, *codecs, **more)
+        self.asked.add(method.operation)
+        return method
 
     def exchange(self, message: GrpcMessage, said: CallOptions) -> GrpcExchange:
         """Answer a call; `said` is what its caller asks for it alone."""
@@ -61,7 +69,7 @@ class Caller:
 
     def with_options(self, said: CallOptions) -> "Caller":
         """Answer one with other options over the same line."""
-        return Caller(self.line, said.over(self.options), self.idempotent)
+        return Caller(self.line, said.over(self.options), self.idempotent, self.asked)
 
 
 def open_caller(address: Address, options: GrpcOptions, *, asynchronous: bool) -> Caller:
@@ -70,7 +78,11 @@ def open_caller(address: Address, options: GrpcOptions, *, asynchronous: bool) -
     idempotent = given.pop("idempotent", ())
     given.pop("channel_options", None)
     if isinstance(idempotent, str):
-        raise TypeError("idempotent is a collection of names of methods")
+        raise TypeError(f"idempotent is a list of names of methods: idempotent=[{idempotent!r}]")
+    if unknown := given.keys() - GrpcOptions.__annotations__:
+        raise TypeError(
+            f"gRPC takes no {', '.join(sorted(unknown))}; it takes {', '.join(GrpcOptions.__annotations__)}"
+        )
     settings = Settings(**given)
     line = open_line(Protocol.GRPC, address, settings, asynchronous=asynchronous)
     return Caller(line, settings.call_options, frozenset(idempotent))
@@ -107,13 +119,16 @@ class GrpcMethods(ABC):
         service: str = "",
         **options: Unpack[GrpcOptions],
     ) -> None:
-        if (proto is None) == bool(service):
-            raise ValueError("proto and service go together: a file, and which of its services is called")
+        if (proto is None) == bool(service) or (proto is None and package):
+            raise ValueError("proto and service go together: a file, and which of its services is called (package too)")
         where = Address(service_name=service_name, base_url=address, api_key=api_key, shared_key=shared_key)
         self._name = service_name
         self._caller = open_caller(where, options, asynchronous=self._is_asynchronous)
-        self._schema = None if proto is None else Schema(proto, package, service)
-        self._set_up(tuple(options.get("channel_options", ())))
+        repeated = self._caller.idempotent
+        self._schema = (
+            None if proto is None else Schema(proto, package, service, link=service_name, idempotent=repeated)
+        )
+        self._set_up(require_options(options.get("channel_options", ())))
 
     @abstractmethod
     def _set_up(self, options: Sequence[tuple[str, Any]]) -> None:
@@ -150,13 +165,29 @@ class GrpcMethods(ABC):
         return self._schema
 
 
+def require_one_way(stub: Any, *described: Any) -> None:
+    """Raise ValueError where a stub is asked for and a service described, too."""
+    if stub is not None and any(described):
+        problem = "stub calls by generated code, and proto, package and service by name: pass either"
+        raise ValueError(f"{problem}, or make a GrpcClient with proto and service, whose stub() makes stubs, too")
+
+
+def only_stub(client: Any, stub: Callable[[Any], Any]) -> Any:
+    """Answer the only stub that a client makes; raises ValueError where `idempotent` names a method that it lacks."""
+    made = client.stub(stub)
+    caller: Caller = client._caller  # noqa: SLF001 - its other half
+    if problem := tell_missing(caller.idempotent, caller.asked):
+        raise ValueError(problem)
+    return made
+
+
 def require_kind(named: NamedMethod, *, streams_out: bool) -> None:
     """Raise ServiceError for a method that answers one message where many are expected, or many instead of one."""
     method = named.method
     if method.kind.streams_out is not streams_out:
         problem = "it answers many messages" if method.kind.streams_out else "it answers one message"
         step = "Call it by client.stream()" if method.kind.streams_out else "Call it by client.call()"
-        raise ServiceError(problem, operation=method.operation, next_step=step)
+        raise ServiceError(problem, link=named.link, operation=method.operation, next_step=step)
 
 
 def read_named(method: Method, request: Any, options: GrpcCallOptions) -> tuple[GrpcMessage, CallOptions]:

@@ -9,7 +9,7 @@ import grpc
 from servicelink.calls.drive import Driver
 from servicelink.calls.flow import flow
 from servicelink.calls.options import CallOptions
-from servicelink.grpc.methods import GrpcMessage, Kind, Method, read_arguments, read_method
+from servicelink.grpc.methods import GrpcMessage, Kind, Method, read_call
 from servicelink.grpc.surface import Caller
 from servicelink.grpc.sync_calls import FutureCall, StreamCall
 from servicelink.grpc.sync_wire import SyncWire
@@ -24,7 +24,7 @@ class _Multicallable:
         self._method = method
 
     def _read(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[GrpcMessage, CallOptions]:
-        return read_arguments(self._method, *arguments, **options)
+        return read_call(self._method, arguments, options)
 
 
 class _Answering(_Multicallable):
@@ -88,19 +88,21 @@ class LinkChannel(grpc.Channel):
 
     def unary_unary(self, method: str, *codecs: Any, **more: Any) -> UnaryUnary:
         """Answer what calls a method."""
-        return UnaryUnary(self._caller, self._driver, read_method(Kind.UNARY_UNARY, method, *codecs, **more))
+        return UnaryUnary(self._caller, self._driver, self._caller.method(Kind.UNARY_UNARY, method, *codecs, **more))
 
     def unary_stream(self, method: str, *codecs: Any, **more: Any) -> UnaryStream:
         """Answer what calls a method."""
-        return UnaryStream(self._caller, self._driver, read_method(Kind.UNARY_STREAM, method, *codecs, **more))
+        return UnaryStream(self._caller, self._driver, self._caller.method(Kind.UNARY_STREAM, method, *codecs, **more))
 
     def stream_unary(self, method: str, *codecs: Any, **more: Any) -> StreamUnary:
         """Answer what calls a method."""
-        return StreamUnary(self._caller, self._driver, read_method(Kind.STREAM_UNARY, method, *codecs, **more))
+        return StreamUnary(self._caller, self._driver, self._caller.method(Kind.STREAM_UNARY, method, *codecs, **more))
 
     def stream_stream(self, method: str, *codecs: Any, **more: Any) -> StreamStream:
         """Answer what calls a method."""
-        return StreamStream(self._caller, self._driver, read_method(Kind.STREAM_STREAM, method, *codecs, **more))
+        return StreamStream(
+            self._caller, self._driver, self._caller.method(Kind.STREAM_STREAM, method, *codecs, **more)
+        )
 
     def subscribe(
         self,

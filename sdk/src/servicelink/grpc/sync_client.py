@@ -8,7 +8,15 @@ from servicelink.calls.drive import Driver
 from servicelink.calls.flow import flow
 from servicelink.grpc.ready import until_ready
 from servicelink.grpc.schema import NamedMethod, Proto
-from servicelink.grpc.surface import GrpcCallOptions, GrpcMethods, GrpcOptions, read_named, require_kind
+from servicelink.grpc.surface import (
+    GrpcCallOptions,
+    GrpcMethods,
+    GrpcOptions,
+    only_stub,
+    read_named,
+    require_kind,
+    require_one_way,
+)
 from servicelink.grpc.sync_calls import StreamCall
 from servicelink.grpc.sync_channel import LinkChannel, begin_stream
 from servicelink.grpc.sync_wire import SyncWire
@@ -83,11 +91,11 @@ class GrpcClient(GrpcMethods):
 
 
 def _given(named: NamedMethod, request: Any) -> Any:
-    return _parsed(named, request) if named.method.kind.streams_in else named.parse(request or {})
+    return _parsed(named, named.many(request)) if named.method.kind.streams_in else named.parse(request or {})
 
 
 def _parsed(named: NamedMethod, requests: Any) -> Iterator[Any]:
-    for request in requests or ():
+    for request in requests:
         yield named.parse(request)
 
 
@@ -117,8 +125,9 @@ def connect_grpc(
         users = servicelink.sync.connect_grpc("users", stub=UserServiceStub)
         user = users.GetUser(GetUserRequest(user_id="123"))
     """
+    require_one_way(stub, proto, package, service)
     client = GrpcClient(service_name=name, proto=proto, package=package, service=service, **options)
-    return client if stub is None else client.stub(stub)
+    return client if stub is None else only_stub(client, stub)
 
 
 def grpc_channel(name: str, **options: Unpack[GrpcOptions]) -> LinkChannel:
