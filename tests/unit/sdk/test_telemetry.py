@@ -35,17 +35,19 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 @pytest.fixture(scope="module")
 def telemetry() -> Iterator[tuple[InMemorySpanExporter, InMemoryMetricReader]]:
-    """OpenTelemetry as an application sets it up, with aiohttp's own instrumentation."""
-    from opentelemetry import metrics  # noqa: PLC0415 - the name is short where it is used
+    """OpenTelemetry as an application sets it up, with aiohttp's own instrumentation.
 
+    Of this module's own, since what a process sets it keeps for good: later tests would be traced as well.
+    """
     spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    provider = TracerProvider()
+    provider, meters = TracerProvider(), MeterProvider([reader])
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    trace.set_tracer_provider(provider)
-    metrics.set_meter_provider(MeterProvider([reader]))
-    AioHttpClientInstrumentor().instrument()
-    yield spans, reader
-    AioHttpClientInstrumentor().uninstrument()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("opentelemetry.trace.get_tracer", provider.get_tracer)
+        patch.setattr("opentelemetry.metrics.get_meter", meters.get_meter)
+        AioHttpClientInstrumentor().instrument(tracer_provider=provider, meter_provider=meters)
+        yield spans, reader
+        AioHttpClientInstrumentor().uninstrument()
     provider.shutdown()
 
 
