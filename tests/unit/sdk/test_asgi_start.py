@@ -1,10 +1,11 @@
 """A server starts with what it checks calls with, or says why it does not; there is never an open door."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from asgi_guarded import WITH_KEY, App, Mount, Serve, connection, get, write
 from fastapi import FastAPI
 
@@ -124,17 +125,18 @@ def test_a_test_of_an_application_that_cannot_start_is_told_why(nothing_to_check
         TestClient(guarded()).__enter__()
 
 
-async def test_uvicorn_says_once_why_it_does_not_start_and_shows_no_traceback(
-    nothing_to_check_with: None, caplog: pytest.LogCaptureFixture
+def test_uvicorn_says_once_why_it_does_not_start_and_shows_no_traceback(
+    nothing_to_check_with: None, tmp_path: Path
 ) -> None:
-    with pytest.raises(SystemExit):
-        await uvicorn.Server(uvicorn.Config(guarded(), port=0, log_config=None)).serve()
+    program = "import servicelink\nasync def plain(*_): ...\napp = servicelink.LinkMiddleware(plain)\n"
+    (tmp_path / "guarded.py").write_text(program)
+    command = [sys.executable, "-m", "uvicorn", "guarded:app", "--port", "0", "--log-level", "error"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
-    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(said) == 2
-    assert said[0].startswith("neither SERVICELINK_VERIFIER_DIR nor INTERNAL_API_KEY is set")
-    assert said[1] == "Application startup failed. Exiting."
-    assert "Traceback" not in caplog.text
+    why, end = done.stderr.splitlines()
+    assert "neither SERVICELINK_VERIFIER_DIR nor INTERNAL_API_KEY is set" in why
+    assert end.endswith("Application startup failed. Exiting.")
+    assert done.returncode != 0
 
 
 @pytest.mark.parametrize(("key", "status"), [("one", 204), ("two", 204), ("three", 403), ("", 403)])
