@@ -24,6 +24,8 @@ LINKS = 40
 CLIENTS = tuple(f"client-{number}" for number in range(4))
 SERVERS = tuple(f"server-{number}" for number in range(4))
 INFORMERS = 9
+# Seconds after its start, unless told otherwise, and some more.
+KOPF_GIVES_UP = 60.0
 # Six policies and their bindings.
 GUARDS = 12
 
@@ -136,7 +138,7 @@ def test_a_leader_ends_while_the_api_server_is_away_and_its_successor_waits_for_
     with api_server_gone(product.admin):
         assert leader.process.wait(timeout=30) == 1
         successor = product.start()
-        let_pass(seconds)
+        let_pass(max(seconds, KOPF_GIVES_UP))
         assert successor.process.poll() is None
 
     wait_until(successor.leads)

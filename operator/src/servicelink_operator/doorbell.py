@@ -6,6 +6,7 @@ informers would have to ring all the same, and it would cost a second stream of 
 """
 
 import asyncio
+import itertools
 from typing import Any
 
 import kopf
@@ -19,6 +20,8 @@ from servicelink_operator.cluster.lease import LeaseLostError
 from servicelink_operator.runtime import Operator
 from servicelink_operator.settings import Settings
 
+# Seconds.
+_SCAN_PAUSE = 5.0
 log = structlog.get_logger("servicelink.operator")
 
 
@@ -98,4 +101,6 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
+    # Else its scan at the start gives up after 54 seconds, and whoever starts while the API server is away ends.
+    settings.networking.error_backoffs = itertools.repeat(_SCAN_PAUSE)
     return settings
