@@ -38,6 +38,8 @@ class Report:
         if self._line.sink is not None:
             self._record(measured)
         level = logging.INFO if self._is_fine() else logging.WARNING
+        if self._line.probing:
+            level = logging.DEBUG
         if _log.isEnabledFor(level):
             text = "%s %s: %s%s in %.0f ms (attempts %d, correlation %s)"
             code = f" {outcome.code if call.protocol is Protocol.GRPC else status}" if outcome and status else ""

@@ -59,9 +59,9 @@ class ServiceClient(
     """
 
     async def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
-        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
+        """Wait until the link is there and its server answers `path`, with any status but 5xx (501 is an answer).
 
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        The circuit is closed then. Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
         """
         await self._driver.run(until_ready(self._line, partial(health_exchange, path), seconds))
 

@@ -32,10 +32,9 @@ FIRST_ERROR = 400
 # Bytes. An error's body is read for its code also where the answer is a stream; a longer one is the caller's to read.
 ERROR_BODY = 65536
 _FIRST_SERVER_ERROR = 500
+_NEVER = 501
 _RESULTS = {
     429: Result.THROTTLED,
-    # Not the server's failing: it says that it never will.
-    501: Result.ANSWERED,
     502: Result.AWAY,
     503: Result.AWAY,
     504: Result.AWAY,
@@ -173,11 +172,16 @@ def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
     if status < FIRST_ERROR:
         return Outcome(Result.ANSWERED, status, None, response.headers, response)
     code = _code(response)
-    result = _RESULTS.get(status, Result.BROKEN if status >= _FIRST_SERVER_ERROR else Result.ANSWERED)
+    result = _RESULTS.get(status, Result.BROKEN if speaks_of_need(status) else Result.ANSWERED)
     if status == _FORBIDDEN and code is not None:
         result = _REFUSALS.get(code, result)
     after = parse_retry_after(response.headers.get("retry-after"), wall)
     return Outcome(result, status, code, response.headers, response, retry_after=after)
+
+
+def speaks_of_need(status: int) -> bool:
+    """Say whether a status tells that the server is in need: 5xx, but for 501, by which it says that it never will."""
+    return status >= _FIRST_SERVER_ERROR and status != _NEVER
 
 
 def _metadata(call: Call, came: Incoming, given: Mapping[str, str]) -> Metadata:
