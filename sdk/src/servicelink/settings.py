@@ -73,7 +73,7 @@ class Settings:
         default=None,
         metadata={
             "meaning": "`CircuitBreaker(name, failures=…, open_for=…)` of your own.",
-            "without": "one for each link and process, with the binding's limits, else 5 failures and 30 s",
+            "without": "one for each link and process, with the binding's limits, else 5 failed attempts and 30 s",
         },
     )
     interceptors: Sequence[Interceptor | AsyncInterceptor] = field(

@@ -13,6 +13,12 @@ def where(call: Call, next_step: str) -> dict[str, Any]:
     return {"link": call.link, "operation": call.operation, "request_id": call.request_id, "next_step": next_step}
 
 
+def tell_end(outcome: Outcome) -> str:
+    """Answer in words how an attempt ended that is no success."""
+    code = f" {outcome.code}" if outcome.code else ""
+    return outcome.problem or (f"it answered {outcome.status}{code}" if outcome.status else outcome.result.value)
+
+
 def wants_failure(call: Call, outcome: Outcome) -> ServiceError | None:
     """Answer the error of an outcome that is no application's answer, None for one that is."""
     match outcome.result:

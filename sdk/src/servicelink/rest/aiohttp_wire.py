@@ -7,6 +7,7 @@ an application may log ever holds it.
 
 import asyncio
 import math
+import os
 import socket
 import ssl
 import time
@@ -84,8 +85,7 @@ class AiohttpWire:
             return settle(response, self._wall(), time.monotonic() - started)
         # What these errors say may quote what was sent or received, so only their kind goes on.
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or type(error.os_error).__name__
-            return Outcome(Result.UNSENT, problem=f"not connected: {reason}")
+            return Outcome(Result.UNSENT, problem=f"not connected: {_tell(error.os_error)}")
         except TimeoutError:
             problem = CROWDED if queue.is_in else "no whole answer in time"
             return Outcome(Result.TIMEOUT, problem=problem, blameless=queue.is_in)
@@ -201,6 +201,13 @@ class AiohttpBody(httpx.AsyncByteStream):
             self._answer.release()
         else:
             self._answer.close()
+
+
+def _tell(error: OSError) -> str:
+    if isinstance(error, ConnectionError) and error.errno:
+        # Not asyncio's words, which are "Connect call failed" whatever it was.
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def _is_short_error(answer: aiohttp.ClientResponse) -> bool:
