@@ -123,7 +123,8 @@ class LinkTransport(httpx.BaseTransport):
 def httpx_transport(name: str, **options: Unpack[ClientOptions]) -> LinkTransport:
     """Answer a transport for an httpx.Client of your own; requests to the host of that name go over the link.
 
-    Options as `connect`. Errors are ServiceErrors, and the client's own timeouts do not apply. Raises ValueError.
+    Options as `connect`. Errors are ServiceErrors. A `read` timeout of the client is the time limit of its calls,
+    unless it is httpx's default. Raises ValueError.
 
         client = httpx.Client(transport=servicelink.sync.httpx_transport("payments"), base_url="http://payments")
     """
