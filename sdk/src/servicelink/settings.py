@@ -136,7 +136,11 @@ def open_line(protocol: Protocol, address: Address, settings: Settings, *, async
         source = source_of(address.service_name, protocol)
     else:
         source = explicit_source(
-            address.service_name, address.base_url, api_key=address.api_key, shared_key=address.shared_key
+            address.service_name,
+            protocol,
+            address.base_url,
+            api_key=address.api_key,
+            shared_key=address.shared_key,
         )
     return Line(
         protocol=protocol,

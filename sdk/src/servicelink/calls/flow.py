@@ -15,7 +15,7 @@ from typing import Protocol as Interface
 from servicelink.binding import Binding
 from servicelink.calls.breaker import Permit
 from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
-from servicelink.calls.failures import MORE_TIME, tell_end, where
+from servicelink.calls.failures import MORE_TIME, find_server, tell_end, where
 from servicelink.calls.interceptors import name_of, not_a_generator, require_texts
 from servicelink.calls.line import Health, Line
 from servicelink.calls.options import CallOptions, countable
@@ -214,7 +214,7 @@ class _Attempts(Generic[T]):
         found = CircuitOpen(
             f"not called: too many attempts in a row failed{f' (last: {last})' if last else ''}; "
             f"next trial in {seconds:.1f} s",
-            **where(self._call, "See whether the server's Pods are ready; breaker.reset() closes the circuit"),
+            **where(self._call, f"{find_server(self._call)}; breaker.reset() closes the circuit"),
         )
         found.retry_after = seconds
         return found

@@ -16,9 +16,9 @@ from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
 from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
-from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
+from servicelink.errors import GraphQLError, RemoteError, ServiceError, ServiceUnavailable
 from servicelink.graphql.operation import QUERY, GraphQLOperation
-from servicelink.rest.exchange import FIRST_ERROR, RestExchange, code_of, text_of
+from servicelink.rest.exchange import FIRST_ERROR, RestExchange, code_of, no_address, text_of
 from servicelink.rest.fields import Headers
 from servicelink.rest.values import tell_unsendable
 from servicelink_contract.rules import Protocol
@@ -99,7 +99,7 @@ class GraphQLExchange(RestExchange):
         try:
             url = httpx.URL(binding.uri)
         except httpx.InvalidURL:
-            raise LinkNotFound("its address is no http or https URL of a host", link=binding.link) from None
+            raise no_address(binding) from None
         return url if url.path not in {"", "/"} else url.copy_with(path=self._path)
 
     def complete(self, outcome: Outcome) -> Outcome:

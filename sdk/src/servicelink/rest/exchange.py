@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from servicelink.binding import LAST_PORT, Binding
+from servicelink.binding import LAST_PORT, Binding, refuse_address
 from servicelink.calls.call import Call, Metadata, Outcome, Result
 from servicelink.calls.failures import wants_failure, where
 from servicelink.calls.options import CallOptions
@@ -93,6 +93,7 @@ class RestExchange:
             idempotent=self.method in IDEMPOTENT if self.options.idempotent is None else self.options.idempotent,
             streamed=self._streamed,
             kid=binding.kid,
+            origin=binding.origin,
         )
         if not TOKEN.fullmatch(self.method):
             problem = f"{self.method!r} is no name that a method can have (RFC 9110)"
@@ -236,11 +237,24 @@ def _join(binding: Binding, url: str | httpx.URL, call: Call) -> httpx.URL:
     """Answer the URL below the link's address; raises ServiceError for one of another origin."""
     address = _address(binding.uri)
     if address is None:
-        raise LinkNotFound("its address is no http or https URL of a host", link=binding.link)
+        raise no_address(binding)
     target = _parse(url, address, call)
     if _origin(target) != address.origin or target.userinfo:
         raise _elsewhere(call)
     return target
+
+
+def no_address(binding: Binding) -> LinkNotFound:
+    """Answer the error of a link whose address leads nowhere."""
+    if "@" in binding.uri:
+        step = "Leave user and password out: the link has a credential of its own"
+    elif "?" in binding.uri or "#" in binding.uri:
+        step = "Leave its query out"
+    elif "://" not in binding.uri:
+        step = "Begin it with http:// or https://"
+    else:
+        step = "Write it as in http://localhost:8080"
+    return refuse_address(binding, "http or https URL of a host", step)
 
 
 def _parse(url: str | httpx.URL, address: _Address, call: Call) -> httpx.URL:
