@@ -33,7 +33,7 @@ class AsyncCaller(Caller):
         self._driver = AsyncDriver(self._wire)
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop; calls still under way fail."""
+        """Close the connections of this event loop; calls still under way fail, later ones open new ones."""
         await self._wire.aclose()
 
     async def __aenter__(self) -> Self:

@@ -32,7 +32,7 @@ class SyncCaller(Caller):
         self._driver = Driver(self._wire)
 
     def close(self) -> None:
-        """Close all connections; calls still under way fail."""
+        """Close all connections; calls still under way fail, later ones open new ones."""
         self._wire.close()
 
     def __enter__(self) -> Self:
