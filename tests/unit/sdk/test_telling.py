@@ -183,3 +183,30 @@ async def test_a_key_file_that_is_no_good_is_named_with_its_variable(
     assert reason in str(error)
     assert "0xff" not in str(error)
     assert "slk_x" not in str(error)
+
+
+async def test_an_applications_own_error_says_where_its_answer_is(world: World) -> None:
+    async def sold_out(peer: Peer, request: Request) -> None:
+        await peer.reply(409, b'{"error": {"code": "OUT_OF_STOCK"}}', content_type="application/json")
+
+    api = world.connect(await world.stage(sold_out))
+    with pytest.raises(
+        servicelink.RemoteError, match=r"409 OUT_OF_STOCK .*\. Its attribute body holds what came$"
+    ) as error:
+        await api.get("/", raise_for_status=True)
+
+    assert error.value.body == '{"error": {"code": "OUT_OF_STOCK"}}'
+
+
+async def test_errors_of_graphql_say_where_they_are(world: World) -> None:
+    async def wrong(peer: Peer, request: Request) -> None:
+        await peer.reply(200, b'{"errors": [{"message": "no such user"}]}', content_type="application/json")
+
+    stage = await world.stage(wrong)
+    kind: Any = servicelink.GraphQLClient if world.kind == "asynchronous" else sync.GraphQLClient
+    catalog = kind(service_name="catalog", base_url=stage.address)
+    with pytest.raises(servicelink.GraphQLError, match="Its attribute errors holds what the server says") as error:
+        await (catalog.query("{ a }") if world.kind == "asynchronous" else in_thread(catalog.query, "{ a }"))
+
+    assert error.value.errors[0]["message"] == "no such user"
+    assert "no such user" not in str(error.value)

@@ -3,7 +3,14 @@
 from typing import Any
 
 from servicelink.calls.call import Call, Outcome, Result
-from servicelink.errors import InvalidServiceAuth, PermissionDenied, ServiceError, ServiceTimeout, ServiceUnavailable
+from servicelink.errors import (
+    InvalidServiceAuth,
+    PermissionDenied,
+    RemoteError,
+    ServiceError,
+    ServiceTimeout,
+    ServiceUnavailable,
+)
 
 MORE_TIME = "Ask for more time with timeout=, or look why the server is slow"
 
@@ -11,6 +18,11 @@ MORE_TIME = "Ask for more time with timeout=, or look why the server is slow"
 def where(call: Call, next_step: str) -> dict[str, Any]:
     """Answer what every error of a call says beside its problem."""
     return {"link": call.link, "operation": call.operation, "request_id": call.request_id, "next_step": next_step}
+
+
+def remote_error(call: Call, status: int, code: str | None, body: str) -> RemoteError:
+    """Answer the application's own error, whose body is told of and not repeated."""
+    return RemoteError(status, code, body, **where(call, "Its attribute body holds what came" if body else ""))
 
 
 def find_server(call: Call) -> str:

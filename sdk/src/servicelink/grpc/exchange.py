@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from servicelink.binding import Binding
 from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
-from servicelink.calls.failures import find_server, wants_failure, where
+from servicelink.calls.failures import find_server, remote_error, wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.context import (
     CORRELATION_ID_HEADER,
@@ -20,7 +20,7 @@ from servicelink.context import (
     incoming,
     wants_id,
 )
-from servicelink.errors import RemoteError, ServiceError, ServiceUnavailable
+from servicelink.errors import ServiceError, ServiceUnavailable
 from servicelink.grpc.address import require_target
 from servicelink.grpc.details import tell_not_connected, tell_too_large
 from servicelink.grpc.methods import GrpcMessage, MetadataPairs, require_sendable
@@ -117,7 +117,7 @@ class GrpcExchange:
             raise ServiceError(outcome.problem, **where(call, outcome.advice))
         if outcome.status:
             assert isinstance(outcome.response, Remote)
-            raise RemoteError(outcome.status, outcome.code, outcome.response.details, **where(call, ""))
+            raise remote_error(call, outcome.status, outcome.code, outcome.response.details)
         return outcome.response
 
 

@@ -15,11 +15,11 @@ import httpx
 
 from servicelink.binding import LAST_PORT, Binding, refuse_address
 from servicelink.calls.call import Call, Metadata, Outcome, Result
-from servicelink.calls.failures import wants_failure, where
+from servicelink.calls.failures import remote_error, wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.calls.retry import parse_retry_after
 from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, Incoming, fresh_id, incoming
-from servicelink.errors import LinkNotFound, RemoteError, ServiceError
+from servicelink.errors import LinkNotFound, ServiceError
 from servicelink.rest.fields import DEFAULTS, OF_BODY, TOKEN, Headers, frame, require_field, with_defaults
 from servicelink.rest.values import find_unsendable, tell_unsendable
 from servicelink.verify import Code
@@ -137,7 +137,7 @@ class RestExchange:
             raise failure
         response: httpx.Response = outcome.response
         if self._raises and response.status_code >= FIRST_ERROR:
-            raise RemoteError(response.status_code, outcome.code, text_of(response), **where(call, ""))
+            raise remote_error(call, response.status_code, outcome.code, text_of(response))
         return response
 
 
