@@ -47,7 +47,11 @@ def explicit_source(name: str, protocol: Protocol, uri: str, *, api_key: str | N
     """
     argument = "address" if protocol is Protocol.GRPC else "base_url"
     if api_key is not None:
-        return _fixed(name, argument, uri, parse_credential(api_key), key="api_key")
+        try:
+            credential = parse_credential(api_key)
+        except ValueError as error:
+            raise ValueError(f"api_key: {error}") from None
+        return _fixed(name, argument, uri, credential, key="api_key")
     if not shared_key:
         return _fixed(name, argument, uri, None, key=None)
     key = first_shared_key(os.environ)

@@ -207,6 +207,7 @@ async def test_errors_of_graphql_say_where_they_are(world: World) -> None:
     catalog = kind(service_name="catalog", base_url=stage.address)
     with pytest.raises(servicelink.GraphQLError, match="Its attribute errors holds what the server says") as error:
         await (catalog.query("{ a }") if world.kind == "asynchronous" else in_thread(catalog.query, "{ a }"))
+    await (catalog.aclose() if world.kind == "asynchronous" else in_thread(catalog.close))
 
     assert error.value.errors[0]["message"] == "no such user"
     assert "no such user" not in str(error.value)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from servicelink.calls.options import require_number
 from servicelink.forks import Lock
 
 _log = logging.getLogger("servicelink")
@@ -52,6 +53,7 @@ class CircuitBreaker:
             raise ValueError(
                 f"failures is {failures!r}; it is a number of attempts that fail in a row, and 0 never opens it"
             )
+        require_number("open_for", open_for, "a number of seconds from 0")
         if not open_for >= 0:
             raise ValueError(f"open_for is {open_for!r}; it is a number of seconds from 0")
         self._link = link
