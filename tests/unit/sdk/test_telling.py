@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_servers import serving
 from grpc_worlds import open_grpc
 from sdk_faults import World
 from sdk_worlds import WORLDS, Hands, Peer, Request, in_thread, open_caller
@@ -126,6 +127,17 @@ async def test_a_server_that_wants_a_key_says_that_none_was_sent(world: World) -
 
     assert "none was sent" in str(error)
     assert error.next_step == "Pass api_key= or shared_key=True"
+
+
+async def test_a_grpc_server_that_wants_a_key_says_that_none_was_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERNAL_API_KEY", KEY)
+    async with serving("aio") as served:
+        users = open_grpc(world.kind, service_name="users", address=f"127.0.0.1:{served.port}")
+        with pytest.raises(servicelink.InvalidServiceAuth, match=r"none was sent .*Pass api_key= or shared_key=True$"):
+            await users.get()
+        await users.close()
 
 
 async def test_a_server_that_is_not_there_is_told_with_the_variable_that_leads_to_it(
