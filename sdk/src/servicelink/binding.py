@@ -161,9 +161,10 @@ class FoundSource:
 
 
 class FolderSource:
-    """A mounted binding of one protocol, one file per key."""
+    """A mounted binding of one protocol, one file per key; or a folder like one that a variable names."""
 
-    def __init__(self, folder: Path, protocol: Protocol) -> None:
+    def __init__(self, folder: Path, protocol: Protocol, variable: str = "") -> None:
+        self._variable = variable
         self._files = SwappedFolder(folder, lambda target: observe_binding(target, folder.name, protocol))
 
     def current(self) -> Binding:
@@ -177,6 +178,8 @@ class FolderSource:
     def _refuse(self) -> Binding:
         problem = self._files.problem or f"{self._files.folder} is empty"
         step = "See the conditions of the ServiceLink of that name"
+        if self._variable:
+            step = f"{self._variable} names a folder with uri, tls.crt, tls.key and ca.crt"
         raise LinkNotFound(problem, link=self._files.folder.name, next_step=step)
 
 

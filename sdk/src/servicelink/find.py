@@ -120,10 +120,10 @@ def _observe_variables(name: str, protocol: Protocol, environ: Mapping[str, str]
     for variable, prefixes in _url_variables(name):
         # A line break is what is left of a file that the variable was read from.
         if uri := environ.get(variable, "").strip():
-            folder = next(filter(None, (environ.get(f"{prefix}_TLS_DIR") for prefix in prefixes)), None)
-            if folder is not None:
+            named = next((one for prefix in prefixes if environ.get(one := f"{prefix}_TLS_DIR")), None)
+            if named is not None:
                 # Certificates are this server's credential, so no key of another is shown to it.
-                return FolderSource(Path(folder), protocol)
+                return FolderSource(Path(environ[named]), protocol, named)
             return _keyed(name, variable, uri, prefixes, environ=environ)
     return None
 

@@ -223,3 +223,14 @@ async def test_errors_of_graphql_say_where_they_are(world: World) -> None:
 
     assert error.value.errors[0]["message"] == "no such user"
     assert "no such user" not in str(error.value)
+
+
+async def test_a_folder_of_certificates_that_is_no_good_is_named_with_its_variable(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("API_URL", "https://api")
+    monkeypatch.setenv("API_TLS_DIR", str(tmp_path / "none"))
+    error = await fail(world, by_name(world))
+
+    assert str(tmp_path / "none") in error.problem
+    assert error.next_step == "API_TLS_DIR names a folder with uri, tls.crt, tls.key and ca.crt"
