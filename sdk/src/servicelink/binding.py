@@ -50,6 +50,32 @@ class Limits:
 
 DEFAULTS = Limits()
 LAST_PORT = 65535
+_SHOWN = re.compile(r"([a-z][a-z0-9+.-]*://)?([^?#]*@)?([^?#]*)([?#].*)?", re.ASCII | re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which variables or arguments an address and a key came from, as errors name them.
+
+    `uri` is the address as it may be shown; `key` is None where none is sent.
+    """
+
+    address: str
+    uri: str
+    key: str | None
+
+
+def show_address(uri: str) -> str:
+    """Answer an address as errors may show it: a user, a password and a query may be secret."""
+    found = _SHOWN.fullmatch(uri)
+    assert found is not None, "it fits any text"
+    scheme, user, place, more = (part or "" for part in found.groups())
+    if "@" in more:
+        # A password may hold what else begins a query.
+        return f"{scheme}***"
+    return f"{scheme}{'***@' if user else ''}{place}{f'{more[0]}***' if more else ''}"
+
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 # As of a ServiceLinkPolicy, and what every call says of itself.
 _TAKEN_PREFIXES = ("x-forwarded-", "x-servicelink-", "grpc-")
@@ -70,11 +96,20 @@ class Binding:
     server: str = ""
     limits: Limits = DEFAULTS
     tls: TlsFiles | None = None
+    # None: mounted.
+    origin: Origin | None = None
 
     @property
     def kid(self) -> str:
         """The public name of the key, "" where there is none."""
         return "" if self.credential is None else self.credential.kid
+
+
+def refuse_address(binding: Binding, kinds: str, next_step: str) -> LinkNotFound:
+    """Answer the error of an address that is none of these kinds."""
+    place = "" if binding.origin is None else f"{binding.origin.address} is "
+    problem = f"its address is no {kinds}: {place}{show_address(binding.uri)!r}"
+    return LinkNotFound(problem, link=binding.link, next_step=next_step)
 
 
 class Source(Interface):
@@ -126,9 +161,10 @@ class FoundSource:
 
 
 class FolderSource:
-    """A mounted binding of one protocol, one file per key."""
+    """A mounted binding of one protocol, one file per key; or a folder like one that a variable names."""
 
-    def __init__(self, folder: Path, protocol: Protocol) -> None:
+    def __init__(self, folder: Path, protocol: Protocol, variable: str = "") -> None:
+        self._variable = variable
         self._files = SwappedFolder(folder, lambda target: observe_binding(target, folder.name, protocol))
 
     def current(self) -> Binding:
@@ -142,20 +178,23 @@ class FolderSource:
     def _refuse(self) -> Binding:
         problem = self._files.problem or f"{self._files.folder} is empty"
         step = "See the conditions of the ServiceLink of that name"
+        if self._variable:
+            step = f"{self._variable} names a folder with uri, tls.crt, tls.key and ca.crt"
         raise LinkNotFound(problem, link=self._files.folder.name, next_step=step)
 
 
 class KeyFileSource:
     """An address from the environment with its key in a file; a binding's says beside it which header it goes in."""
 
-    def __init__(self, link: str, uri: str, key_file: Path) -> None:
+    def __init__(self, link: str, uri: str, key_file: Path, origin: Origin | None = None) -> None:
         def observe(folder: Path) -> Binding:
-            key, header = (folder / key_file.name).read_text(encoding="utf-8"), folder / BindingKey.HEADER
-            named = header.read_text(encoding="utf-8").strip() if header.is_file() else ""
-            return Binding(link, uri, parse_credential(key, parse_header(named)))
+            key, header = _text(folder / key_file.name), folder / BindingKey.HEADER
+            named = _text(header) if header.is_file() else ""
+            return Binding(link, uri, parse_credential(key, parse_header(named)), origin=origin)
 
         self._link = link
-        self._files = SwappedFolder(key_file.parent, observe, pattern=escape(key_file.name))
+        self._title = f"its key file {key_file}" if origin is None else f"its key, {origin.key}"
+        self._files = SwappedFolder(key_file.parent, observe, pattern=escape(key_file.name), title=str(key_file))
 
     def current(self) -> Binding:
         """Answer the address with the newest good key; raises LinkNotFound while there was none."""
@@ -166,7 +205,8 @@ class KeyFileSource:
         return self._files.reload() or self._refuse()
 
     def _refuse(self) -> Binding:
-        raise LinkNotFound(f"its key file: {self._files.problem}", link=self._link)
+        step = "Have the file hold the key and nothing else"
+        raise LinkNotFound(f"{self._title}: {self._files.problem}", link=self._link, next_step=step)
 
 
 def parse_credential(text: str, header: str = DEFAULT_HEADER) -> Credential:
@@ -267,6 +307,14 @@ def _limits(document: LinkDocument) -> Limits:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return _text(path)
     except FileNotFoundError:
         return ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        # Whose words quote a byte of what may be a key.
+        raise ValueError(f"{path.name} is no text in UTF-8") from None

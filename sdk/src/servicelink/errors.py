@@ -5,7 +5,7 @@
     ├─ LinkNotFound                 no link of that name, two of them, or one that cannot be used from here
     ├─ ServiceUnavailable           no answer: not connected, cut, or not understood
     │  ├─ ServiceTimeout            no whole answer in time
-    │  └─ CircuitOpen               not even asked: the last calls failed
+    │  └─ CircuitOpen               not even asked: the last attempts failed
     ├─ RateLimited                  not asked: the client's own rate limit leaves no turn in time
     ├─ InvalidServiceAuth           the server does not take the link's credential
     ├─ PermissionDenied             it takes it, but the link's rules or the server's policy do not allow this call
@@ -80,7 +80,7 @@ class ServiceTimeout(ServiceUnavailable):
 
 
 class CircuitOpen(ServiceUnavailable):
-    """Nothing was sent: too many calls in a row failed. `retry_after` is seconds until one is sent on trial."""
+    """Nothing was sent: too many attempts in a row failed. `retry_after` is seconds until one is sent on trial."""
 
     unsent = True
     retry_after: float = 0.0

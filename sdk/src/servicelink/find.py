@@ -16,8 +16,10 @@ from servicelink.binding import (
     FolderSource,
     FoundSource,
     KeyFileSource,
+    Origin,
     Source,
     parse_credential,
+    show_address,
 )
 from servicelink.errors import LinkNotFound
 from servicelink_contract.binding import (
@@ -38,21 +40,30 @@ def source_of(name: str, protocol: Protocol) -> Source:
     return FoundSource(name, lambda: observe_source(name, protocol, os.environ))
 
 
-def explicit_source(name: str, uri: str, *, api_key: str | None, shared_key: bool) -> Source:
+def explicit_source(name: str, protocol: Protocol, uri: str, *, api_key: str | None, shared_key: bool) -> Source:
     """Answer the source of an address that the application gives; a key goes there only where it says so.
 
     Raises ValueError for a key that no header can hold, LinkNotFound where the shared key is wanted and there is none.
     """
+    argument = "address" if protocol is Protocol.GRPC else "base_url"
     if api_key is not None:
-        return FixedSource(Binding(name, uri, parse_credential(api_key), name))
+        try:
+            credential = parse_credential(api_key)
+        except ValueError as error:
+            raise ValueError(f"api_key: {error}") from None
+        return _fixed(name, argument, uri, credential, key="api_key")
     if not shared_key:
-        return FixedSource(Binding(name, uri, None, name))
+        return _fixed(name, argument, uri, None, key=None)
     key = first_shared_key(os.environ)
     if not key:
         raise LinkNotFound(
             f"shared_key=True, but {SHARED_KEY_VARIABLE} is not set", link=name, next_step="Set it, or pass api_key="
         )
-    return FixedSource(Binding(name, uri, _usable(name, SHARED_KEY_VARIABLE, key), name))
+    return _fixed(name, argument, uri, _usable(name, SHARED_KEY_VARIABLE, key), key=SHARED_KEY_VARIABLE)
+
+
+def _fixed(name: str, place: str, uri: str, credential: Credential | None, *, key: str | None) -> Source:
+    return FixedSource(Binding(name, uri, credential, name, origin=Origin(place, show_address(uri), key)))
 
 
 def observe_source(name: str, protocol: Protocol, environ: Mapping[str, str]) -> Source:
@@ -109,27 +120,27 @@ def _observe_variables(name: str, protocol: Protocol, environ: Mapping[str, str]
     for variable, prefixes in _url_variables(name):
         # A line break is what is left of a file that the variable was read from.
         if uri := environ.get(variable, "").strip():
-            folder = next(filter(None, (environ.get(f"{prefix}_TLS_DIR") for prefix in prefixes)), None)
-            if folder is not None:
+            named = next((one for prefix in prefixes if environ.get(one := f"{prefix}_TLS_DIR")), None)
+            if named is not None:
                 # Certificates are this server's credential, so no key of another is shown to it.
-                return FolderSource(Path(folder), protocol)
-            return _keyed(name, uri, prefixes, environ)
+                return FolderSource(Path(environ[named]), protocol, named)
+            return _keyed(name, variable, uri, prefixes, environ=environ)
     return None
 
 
-def _keyed(name: str, uri: str, prefixes: tuple[str, ...], environ: Mapping[str, str]) -> Source:
+def _keyed(name: str, place: str, uri: str, prefixes: tuple[str, ...], *, environ: Mapping[str, str]) -> Source:
     for prefix in prefixes:
-        if path := environ.get(f"{prefix}_API_KEY_FILE"):
-            return KeyFileSource(name, uri, Path(path))
-        if key := environ.get(f"{prefix}_API_KEY"):
-            return FixedSource(Binding(name, uri, _usable(name, f"{prefix}_API_KEY", key), name))
+        if path := environ.get(file := f"{prefix}_API_KEY_FILE"):
+            return KeyFileSource(name, uri, Path(path), Origin(place, show_address(uri), f"{file} ({path})"))
+        if key := environ.get(variable := f"{prefix}_API_KEY"):
+            return _fixed(name, place, uri, _usable(name, variable, key), key=variable)
     own = (f"{prefix}_{end}" for prefix in prefixes for end in ("TLS_DIR", "API_KEY_FILE", "API_KEY"))
     if empty := next((variable for variable in own if variable in environ), None):
         # Whoever set it meant a key of this server's, so no other goes there.
         step = f"Set it, or take it away where {SHARED_KEY_VARIABLE} is to be used"
         raise LinkNotFound(f"{empty} is set, but empty", link=name, next_step=step)
     if key := first_shared_key(environ):
-        return FixedSource(Binding(name, uri, _usable(name, SHARED_KEY_VARIABLE, key), name))
+        return _fixed(name, place, uri, _usable(name, SHARED_KEY_VARIABLE, key), key=SHARED_KEY_VARIABLE)
     tried = ", ".join(f"{prefix}_API_KEY_FILE, {prefix}_API_KEY" for prefix in prefixes)
     raise LinkNotFound(
         f"its address is set, but no key: there is none of {tried}, {SHARED_KEY_VARIABLE}",

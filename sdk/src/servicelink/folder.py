@@ -29,7 +29,8 @@ class SwappedFolder(Generic[T]):
 
     `parse` is given the folder to read from; it raises ValueError or OSError for files that are no good, and then, as
     with any other error, the last good state stays. `pattern` names the files that are looked at where there is no
-    `..data`. What `is_large` is parsed in a thread while the state before is answered. Thread-safe.
+    `..data`, `title` what a problem is said of (the folder). What `is_large` is parsed in a thread while the state
+    before is answered. Thread-safe.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SwappedFolder(Generic[T]):
         parse: Callable[[Path], T],
         *,
         pattern: str = "*",
+        title: str = "",
         clock: Callable[[], float] = time.monotonic,
         is_large: Callable[[Path], bool] | None = None,
     ) -> None:
@@ -45,6 +47,7 @@ class SwappedFolder(Generic[T]):
         self._link = folder / _DATA
         self._parse = parse
         self._pattern = pattern
+        self._title = title or str(folder)
         self._clock = clock
         self._lock = forks.Lock()
         self._checked: float | None = None
@@ -132,7 +135,7 @@ class SwappedFolder(Generic[T]):
                 if self._stands(mark):
                     # The words of an error that nobody foresaw might quote a key.
                     reason = error if isinstance(error, ValueError) else type(error).__name__
-                    self._mark, self._problem = mark, f"{self._folder} is not understood: {reason}"
+                    self._mark, self._problem = mark, f"{self._title} is not understood: {reason}"
                     return
             else:
                 if self._stands(mark):

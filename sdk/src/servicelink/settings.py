@@ -1,16 +1,16 @@
 """What a client is made with: one table, checked once for all protocols and both worlds."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from servicelink.calls.breaker import CircuitBreaker
 from servicelink.calls.call import AsyncInterceptor, Interceptor
 from servicelink.calls.interceptors import require_interceptors
 from servicelink.calls.limits import Pace, RateLimit
 from servicelink.calls.line import Line
-from servicelink.calls.options import CallOptions
+from servicelink.calls.options import CallOptions, require_seconds
 from servicelink.find import explicit_source, source_of
 from servicelink.measures import MetricsSink
 from servicelink_contract.rules import Protocol
@@ -36,13 +36,13 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """A client's settings, with what each means; raises ValueError for numbers that are none of theirs."""
+    """A client's settings, with what each means; raises TypeError and ValueError for values that are none of theirs."""
 
     timeout: float | None = field(
         default=None,
         metadata={
             "meaning": "Seconds for a whole call, retries and body included; of a stream, until its headers and then "
-            "between two pieces. `math.inf` is no limit.",
+            "between two pieces. `math.inf` is no limit, which in httpx `None` is.",
             "without": "the binding's, else 5",
         },
     )
@@ -73,7 +73,7 @@ class Settings:
         default=None,
         metadata={
             "meaning": "`CircuitBreaker(name, failures=…, open_for=…)` of your own.",
-            "without": "one for each link and process, with the binding's limits, else 5 failures and 30 s",
+            "without": "one for each link and process, with the binding's limits, else 5 failed attempts and 30 s",
         },
     )
     interceptors: Sequence[Interceptor | AsyncInterceptor] = field(
@@ -106,13 +106,40 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if self.write_timeout is not None and not self.write_timeout > 0:
-            raise ValueError(f"write_timeout is {self.write_timeout!r}; it is a number of seconds above 0")
+        require_seconds("write_timeout", self.write_timeout)
+        for name, (kind, meaning) in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise _mistaken(name, value, meaning)
+        sink = self.metrics
+        if sink is not None and (isinstance(sink, type) or not callable(getattr(sink, "record", None))):
+            raise _mistaken("metrics", sink, "an object with a method record(measured)")
 
     @property
     def call_options(self) -> CallOptions:
         """What holds for every call of the client; raises ValueError."""
         return CallOptions(self.timeout, self.attempt_timeout, self.retries)
+
+
+_KINDS: dict[str, tuple[type, str]] = {
+    "rate_limit": (RateLimit, "a RateLimit(calls, per)"),
+    "breaker": (CircuitBreaker, "a CircuitBreaker(name, failures=…, open_for=…)"),
+    "ssl_context": (ssl.SSLContext, "an ssl.SSLContext"),
+}
+
+
+def _mistaken(name: str, value: Any, meaning: str) -> TypeError:
+    # Not the value, which may hold a key.
+    kind = f"the class {value.__name__}" if isinstance(value, type) else f"of {type(value).__name__}"
+    return TypeError(f"{name} is {kind}; it is {meaning}")
+
+
+def read_settings(given: Mapping[str, Any]) -> Settings:
+    """Answer what an application says of a client; raises TypeError, also for a name that is none, and ValueError."""
+    names = ClientOptions.__annotations__
+    if unknown := given.keys() - names.keys():
+        raise TypeError(f"a client takes no {', '.join(sorted(unknown))}; its settings are {', '.join(names)}")
+    return Settings(**given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +152,12 @@ class Address:
     shared_key: bool = False
 
     def __post_init__(self) -> None:
+        place = "base_url (gRPC: address)"
+        for name, value in (("service_name", self.service_name), (place, self.base_url), ("api_key", self.api_key)):
+            if not isinstance(value, str) and (value is not None or name == "service_name"):
+                raise _mistaken(name, value, "a str")
+        if self.api_key is not None and self.shared_key:
+            raise ValueError("api_key and shared_key=True say two things; pass the one whose key is meant")
         if self.base_url is None and (self.api_key is not None or self.shared_key):
             raise ValueError("api_key and shared_key go with base_url (gRPC: address); a link brings its own")
 
@@ -136,7 +169,11 @@ def open_line(protocol: Protocol, address: Address, settings: Settings, *, async
         source = source_of(address.service_name, protocol)
     else:
         source = explicit_source(
-            address.service_name, address.base_url, api_key=address.api_key, shared_key=address.shared_key
+            address.service_name,
+            protocol,
+            address.base_url,
+            api_key=address.api_key,
+            shared_key=address.shared_key,
         )
     return Line(
         protocol=protocol,

@@ -1,4 +1,4 @@
-"""A circuit opens after failures in a row, lets one call try, and says when it changes."""
+"""A circuit opens after attempts in a row that failed, lets one call try, and says when it changes."""
 
 import math
 import threading

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import servicelink
-from servicelink import errors
+from servicelink import PrometheusCollector, errors
+from servicelink.measures import CallTally
 from servicelink.settings import ClientOptions, Settings, render_configuration
 from servicelink_contract.key import render_key
 
@@ -205,6 +207,20 @@ def test_the_page_of_errors_shows_their_tree() -> None:
 def test_the_table_of_settings_is_what_the_code_says() -> None:
     """`make reference` writes it."""
     assert render_configuration() in (PAGES / "configuration.md").read_text()
+
+
+def test_the_page_names_all_that_is_measured() -> None:
+    page = (PAGES / "rest.md").read_text()
+    results = "".join(line.split("|")[1] for line in page.partition("| `result` |")[2].splitlines() if "|" in line)
+    [calls, resends] = PrometheusCollector(CallTally()).collect()
+
+    assert set(re.findall(r"`([a-z]+)`", results)) == {result.value for result in servicelink.Result}
+    assert {f"`{calls.name}` (histogram)", f"`{resends.name}_total` (counter)"} <= set(
+        re.findall(r"`\w+` \(\w+\)", page)
+    )
+    for shape in (servicelink.CallRow, servicelink.CallCount):
+        assert f"`{shape.__name__}({', '.join(one.name for one in fields(shape))})`" in page
+    assert page.count(f"| {', '.join(f'`{one.name}`' for one in fields(servicelink.CallRow))} |") == 2
 
 
 def test_settings_and_their_types_are_the_same_names() -> None:

@@ -1,5 +1,7 @@
 """The circuit breaker of a link: after so many failures in a row nobody is sent for a while, then one on trial.
 
+Attempts are counted, not calls: it stands inside the retry, and one call may make several.
+
 One for each link of a process: what one caller has learnt the others need not learn again. Who asks gets a permit and
 gives it back with what came of it; a permit that is given back with neither success nor failure frees its place, so
 that a cancelled trial never keeps a link closed.
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from servicelink.calls.options import require_number
 from servicelink.forks import Lock
 
 _log = logging.getLogger("servicelink")
@@ -37,7 +40,7 @@ Listener = Callable[[CircuitChange], None]
 
 
 class CircuitBreaker:
-    """Opens after `failures` failures in a row, for `open_for` seconds. Thread-safe.
+    """Opens after `failures` attempts in a row have failed, retries included, for `open_for` seconds. Thread-safe.
 
     `failures=0` never opens. Raises ValueError for numbers below 0. Listeners are called by whoever caused the change,
     outside of the lock; what they raise is logged. `clock` is in monotonic seconds.
@@ -47,7 +50,10 @@ class CircuitBreaker:
         self, link: str = "", *, failures: int = 5, open_for: float = 30.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         if not isinstance(failures, int) or failures < 0:
-            raise ValueError(f"failures is {failures!r}; it is a number of failures in a row, and 0 never opens it")
+            raise ValueError(
+                f"failures is {failures!r}; it is a number of attempts that fail in a row, and 0 never opens it"
+            )
+        require_number("open_for", open_for, "a number of seconds from 0")
         if not open_for >= 0:
             raise ValueError(f"open_for is {open_for!r}; it is a number of seconds from 0")
         self._link = link
@@ -57,6 +63,7 @@ class CircuitBreaker:
         self._lock = Lock()
         self._listeners: tuple[Listener, ...] = ()
         self._failed = 0
+        self._last_failure = ""
         self._opened_at = 0.0
         self._state = CircuitState.CLOSED
         # Which trial may still say something: one that was started before a reset may not.
@@ -68,6 +75,11 @@ class CircuitBreaker:
         if self._state is CircuitState.OPEN and self.retry_after() <= 0:
             return CircuitState.HALF_OPEN
         return self._state
+
+    @property
+    def last_failure(self) -> str:
+        """How the last attempt failed, in words; "" where none has since the last success."""
+        return self._last_failure
 
     def retry_after(self) -> float:
         """Answer in how many seconds a call may be sent on trial; 0 where one may be sent now."""
@@ -99,7 +111,7 @@ class CircuitBreaker:
         """Close the circuit and forget all failures."""
         with self._lock:
             before, self._trial = self._state, None
-            self._failed, self._state = 0, CircuitState.CLOSED
+            self._forget()
         self._tell(before, CircuitState.CLOSED)
 
     def _admit(self) -> "Permit | None":
@@ -114,16 +126,16 @@ class CircuitBreaker:
         # One that takes longer, such as a stream that says nothing yet, keeps nobody else from trying.
         return self._trial is not None and self._clock() - self._opened_at < self._open_for
 
-    def _settle(self, permit: "Permit", *, failed: bool, succeeded: bool) -> None:
+    def _settle(self, permit: "Permit", *, failed: bool, succeeded: bool, problem: str) -> None:
         if self._state is CircuitState.CLOSED and not failed and not self._failed:
             return
         with self._lock:
             before = self._state
-            self._note(permit, failed=failed, succeeded=succeeded)
+            self._note(permit, failed=failed, succeeded=succeeded, problem=problem)
             after = self._state
         self._tell(before, after)
 
-    def _note(self, permit: "Permit", *, failed: bool, succeeded: bool) -> None:
+    def _note(self, permit: "Permit", *, failed: bool, succeeded: bool, problem: str) -> None:
         on_trial = permit is self._trial
         if on_trial:
             self._trial = None
@@ -132,10 +144,14 @@ class CircuitBreaker:
             return
         if failed:
             self._failed += 1
+            self._last_failure = problem
             if on_trial or 0 < self._limit <= self._failed:
                 self._state, self._opened_at = CircuitState.OPEN, self._clock()
         elif succeeded:
-            self._failed, self._state = 0, CircuitState.CLOSED
+            self._forget()
+
+    def _forget(self) -> None:
+        self._failed, self._last_failure, self._state = 0, "", CircuitState.CLOSED
 
     def _tell(self, before: CircuitState, after: CircuitState) -> None:
         if before is after:
@@ -158,12 +174,12 @@ class Permit:
         self._breaker = breaker
         self._open = True
 
-    def settle(self, *, failed: bool = False, succeeded: bool = False) -> None:
-        """Say what came of it, once; neither counts neither way."""
+    def settle(self, *, failed: bool = False, succeeded: bool = False, problem: str = "") -> None:
+        """Say what came of it, once; neither counts neither way. `problem` says in words how it failed."""
         if self._open:
             self._open = False
-            self._breaker._settle(self, failed=failed, succeeded=succeeded)  # noqa: SLF001 - its other half
+            self._breaker._settle(self, failed=failed, succeeded=succeeded, problem=problem)  # noqa: SLF001 - its other half
 
-    def fail(self) -> None:
+    def fail(self, problem: str = "") -> None:
         """Say that what had begun well broke off later: a stream."""
-        self._breaker._settle(self, failed=True, succeeded=False)  # noqa: SLF001 - its other half
+        self._breaker._settle(self, failed=True, succeeded=False, problem=problem)  # noqa: SLF001 - its other half

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any
 from typing import Protocol as Interface
 
+from servicelink.binding import Origin
 from servicelink_contract.rules import Protocol
 
 # What goes beside a message: headers, or gRPC metadata (bytes under names that end in `-bin`). Names in lower case.
@@ -98,7 +99,7 @@ class Call:
     `operation` is the method and path of REST, `package.Service/Method` of gRPC, the type and name of a GraphQL
     operation. `message` is what is sent: an httpx.Request, a GrpcMessage, a GraphQL document's request. `deadline` is
     in seconds of the monotonic clock, infinite where there is none; `timeout` is what the call had at its start. `kid`
-    names the credential, which is nowhere here.
+    names the credential, which is nowhere here; `origin` says where it and the address came from (None: mounted).
     """
 
     protocol: Protocol
@@ -115,6 +116,7 @@ class Call:
     streamed: bool = False
     attempt: int = 1
     kid: str = ""
+    origin: Origin | None = field(default=None, repr=False)
 
 
 class Interceptor(Interface):

@@ -15,11 +15,11 @@ from typing import Protocol as Interface
 from servicelink.binding import Binding
 from servicelink.calls.breaker import Permit
 from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
-from servicelink.calls.failures import MORE_TIME, where
+from servicelink.calls.failures import MORE_TIME, find_server, tell_end, where
 from servicelink.calls.interceptors import name_of, not_a_generator, require_texts
 from servicelink.calls.line import Health, Line
 from servicelink.calls.options import CallOptions, countable
-from servicelink.calls.report import Report
+from servicelink.calls.report import Report, fields
 from servicelink.calls.retry import LONGEST_RETRY_AFTER, pause_before
 from servicelink.context import TIMEOUT_HEADER, deadline_of_incoming
 from servicelink.errors import CircuitOpen, RateLimited, ServiceError, ServiceTimeout
@@ -199,15 +199,22 @@ class _Attempts(Generic[T]):
             outcome, pause, delivered = yield from self._attempt(health, permit)
             if pause is None:
                 return outcome, delivered
+            self._tell_next(outcome, pause)
             if pause > 0:
                 yield Sleep(pause)
             self._prepare_next()
 
+    def _tell_next(self, outcome: Outcome, pause: float) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            call, text = self._call, "%s %s: attempt %d: %s; again in %.2f s"
+            _log.debug(text, call.link, call.operation, call.attempt, tell_end(outcome), pause, extra=fields(call))
+
     def _not_admitted(self, health: Health) -> CircuitOpen:
-        seconds = health.breaker.retry_after()
+        seconds, last = health.breaker.retry_after(), health.breaker.last_failure
         found = CircuitOpen(
-            f"not called: too many calls in a row failed; next trial in {seconds:.1f} s",
-            **where(self._call, "See whether the server's Pods are ready; breaker.reset() closes the circuit"),
+            f"not called: too many attempts in a row failed{f' (last: {last})' if last else ''}; "
+            f"next trial in {seconds:.1f} s",
+            **where(self._call, f"{find_server(self._call)}; breaker.reset() closes the circuit"),
         )
         found.retry_after = seconds
         return found
@@ -233,8 +240,8 @@ class _Attempts(Generic[T]):
                     _settle(health, permit, outcome)
                     delivered = True
                     outcome = yield Deliver(call, outcome, value)
-                    if outcome.result.is_failure and not outcome.blameless:
-                        permit.fail()
+                    if _speaks_against(outcome):
+                        permit.fail(tell_end(outcome))
         finally:
             if not delivered:
                 _settle(health, permit, outcome)
@@ -351,7 +358,14 @@ def _settle(health: Health, permit: Permit, outcome: Outcome) -> None:
     result = outcome.result
     if result is Result.ANSWERED:
         health.budget.deposit()
-    permit.settle(failed=result.is_failure and not outcome.blameless, succeeded=result.is_success)
+    if _speaks_against(outcome):
+        permit.settle(failed=True, problem=tell_end(outcome))
+    else:
+        permit.settle(succeeded=result.is_success)
+
+
+def _speaks_against(outcome: Outcome) -> bool:
+    return outcome.result.is_failure and not outcome.blameless
 
 
 def _end(running: list[Interception], call: Call, outcome: Outcome, limit: float) -> Flow[None]:

@@ -4,6 +4,7 @@ import math
 from bisect import insort
 from dataclasses import dataclass
 
+from servicelink.calls.options import require_number
 from servicelink.forks import Lock
 
 BUDGET_TOKENS = 10.0
@@ -18,6 +19,8 @@ class RateLimit:
     per: float = 1.0
 
     def __post_init__(self) -> None:
+        require_number("calls", self.calls, "a number of calls above 0")
+        require_number("per", self.per, "a number of seconds above 0")
         if not self.calls > 0:
             raise ValueError(f"calls is {self.calls!r}; a rate limit is a number of calls above 0")
         if not 0 < self.per < math.inf:

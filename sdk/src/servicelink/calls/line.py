@@ -52,7 +52,10 @@ def health_of(protocol: Protocol, binding: Binding, clock: Clock) -> Health:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """One client's way to its server. `breaker` is the application's own, in place of the link's."""
+    """One client's way to its server. `breaker` is the application's own, in place of the link's.
+
+    `probing` says that its calls only ask whether the server is there, so that an end in failure is expected.
+    """
 
     protocol: Protocol
     source: Source
@@ -61,6 +64,7 @@ class Line:
     breaker: CircuitBreaker | None = None
     sink: "MetricsSink | None" = None
     clock: Clock = field(default_factory=Clock)
+    probing: bool = False
     # Not for a line that is made of this one with another breaker or other interceptors.
     _known: tuple[Binding, Health, Health] | None = field(default=None, init=False)
     _traced: Sequence[Interceptor | AsyncInterceptor] | None = field(default=None, init=False)

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from numbers import Real
+from typing import Any, Self
 
 # Seconds.
 _YEAR = 31_536_000.0
@@ -24,9 +25,7 @@ class CallOptions:
 
     def __post_init__(self) -> None:
         for name in ("timeout", "attempt_timeout"):
-            seconds = getattr(self, name)
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
+            require_seconds(name, getattr(self, name))
         if self.retries is not None and (not isinstance(self.retries, int) or self.retries < 0):
             raise ValueError(f"retries is {self.retries!r}; it is a number of further attempts, from 0")
 
@@ -34,6 +33,21 @@ class CallOptions:
         """Answer these options, and the other's where these say nothing."""
         said = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
         return replace(other, **said) if said else other
+
+
+def require_number(name: str, value: Any, meaning: str) -> None:
+    """Raise TypeError for an argument that is no number."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} is of {type(value).__name__}; it is {meaning}")
+
+
+def require_seconds(name: str, seconds: Any) -> None:
+    """Raise TypeError or ValueError for an argument that is neither a number of seconds above 0 nor None."""
+    if seconds is None:
+        return
+    require_number(name, seconds, "a number of seconds above 0")
+    if not seconds > 0:
+        raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
 
 
 def countable(seconds: float) -> float:

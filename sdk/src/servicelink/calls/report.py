@@ -26,7 +26,7 @@ class Report:
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s %s: started", call.link, call.operation, extra=_fields(call))
+            _log.debug("%s %s: started", call.link, call.operation, extra=fields(call))
 
     def close(self) -> None:
         """Measure and log the call."""
@@ -38,6 +38,8 @@ class Report:
         if self._line.sink is not None:
             self._record(measured)
         level = logging.INFO if self._is_fine() else logging.WARNING
+        if self._line.probing:
+            level = logging.DEBUG
         if _log.isEnabledFor(level):
             text = "%s %s: %s%s in %.0f ms (attempts %d, correlation %s)"
             code = f" {outcome.code if call.protocol is Protocol.GRPC else status}" if outcome and status else ""
@@ -50,7 +52,7 @@ class Report:
                 call.attempt,
                 call.correlation_id,
             )
-            _log.log(level, text, *words, extra=_fields(call) | {"result": measured.result, "status": status})
+            _log.log(level, text, *words, extra=fields(call) | {"result": measured.result, "status": status})
 
     def _result(self) -> str:
         if self.outcome is not None:
@@ -72,7 +74,8 @@ class Report:
             _log.exception("the metrics sink of %s failed", measured.link)
 
 
-def _fields(call: Call) -> dict[str, object]:
+def fields(call: Call) -> dict[str, object]:
+    """Answer what a log record of a call says beside its text."""
     return {
         "link": call.link,
         "operation": call.operation,

@@ -23,9 +23,9 @@ class GraphQLClient(
     """
 
     async def wait_until_ready(self, seconds: float = 30.0) -> None:
-        """Wait until the link is there and its server answers `{ __typename }`, with whatever but 502, 503 and 504.
+        """Wait until the link is there and its server answers `{ __typename }`, with anything but 5xx (not 501).
 
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        The circuit is closed then. Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
         """
         await self._driver.run(until_ready(self._line, self._probe, seconds))
 

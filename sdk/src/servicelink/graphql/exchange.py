@@ -14,11 +14,11 @@ import httpx
 
 from servicelink.binding import Binding
 from servicelink.calls.call import Call, Outcome, Result
-from servicelink.calls.failures import wants_failure, where
+from servicelink.calls.failures import remote_error, wants_failure, where
 from servicelink.calls.options import CallOptions
-from servicelink.errors import GraphQLError, LinkNotFound, RemoteError, ServiceError, ServiceUnavailable
+from servicelink.errors import GraphQLError, ServiceError, ServiceUnavailable
 from servicelink.graphql.operation import QUERY, GraphQLOperation
-from servicelink.rest.exchange import FIRST_ERROR, RestExchange, code_of, text_of
+from servicelink.rest.exchange import FIRST_ERROR, RestExchange, code_of, no_address, text_of
 from servicelink.rest.fields import Headers
 from servicelink.rest.values import tell_unsendable
 from servicelink_contract.rules import Protocol
@@ -99,7 +99,7 @@ class GraphQLExchange(RestExchange):
         try:
             url = httpx.URL(binding.uri)
         except httpx.InvalidURL:
-            raise LinkNotFound("its address is no http or https URL of a host", link=binding.link) from None
+            raise no_address(binding) from None
         return url if url.path not in {"", "/"} else url.copy_with(path=self._path)
 
     def complete(self, outcome: Outcome) -> Outcome:
@@ -172,8 +172,9 @@ def _no_answer(outcome: Outcome, call: Call) -> ServiceError:
     response: httpx.Response = outcome.response
     status, asked = response.status_code, call.message.url.raw_path.partition(b"?")[0].decode("ascii")
     if status >= FIRST_ERROR:
-        step = _ELSEWHERE if outcome.result is Result.ANSWERED else ""
-        error = RemoteError(status, outcome.code, text_of(response), **where(call, step))
+        error = remote_error(call, status, outcome.code, text_of(response))
+        if outcome.result is Result.ANSWERED:
+            error.next_step = _ELSEWHERE
         _tell(error, f"{error.problem} for {asked}, without a GraphQL answer")
         return error
     place = _leads_to(response, call)
@@ -210,7 +211,8 @@ def _answer(member: dict[str, Any], response: httpx.Response, call: Call) -> Gra
     data, errors = member.get("data"), member.get("errors")
     if errors is None:
         return GraphQLAnswer(data, None)
-    error = GraphQLError(response.status_code, _code(errors[0]), text_of(response), **where(call, ""))
+    step = "Its attribute errors holds what the server says"
+    error = GraphQLError(response.status_code, _code(errors[0]), text_of(response), **where(call, step))
     error.path = _path(errors[0])
     error.errors = tuple(errors)
     error.data = data

@@ -60,8 +60,8 @@ class GraphQLMethods(Caller, Generic[D, B]):
 
     def __init__(
         self,
-        *,
         service_name: str,
+        *,
         base_url: str | None = None,
         path: str = DEFAULT_PATH,
         api_key: str | None = None,

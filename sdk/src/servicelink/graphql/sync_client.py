@@ -14,9 +14,9 @@ class GraphQLClient(SyncCaller, GraphQLMethods[dict[str, Any], list[GraphQLAnswe
     """As `servicelink.GraphQLClient`, without `await`. Thread-safe. Raises ValueError, and TypeError as there."""
 
     def wait_until_ready(self, seconds: float = 30.0) -> None:
-        """Wait until the link is there and its server answers `{ __typename }`, with whatever but 502, 503 and 504.
+        """Wait until the link is there and its server answers `{ __typename }`, with anything but 5xx (not 501).
 
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        The circuit is closed then. Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
         """
         self._driver.run(until_ready(self._line, self._probe, seconds))
 

@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from servicelink.binding import LAST_PORT
-from servicelink.errors import LinkNotFound
+from servicelink.binding import LAST_PORT, Binding, refuse_address
 
 _FORM = re.compile(r"(?:([a-z]+)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?", re.ASCII)
 # Whether it is TLS.
@@ -39,10 +38,10 @@ def parse_target(uri: str) -> Target | None:
     return Target(f"dns:///{host}:{port}", host.strip("[]"), int(port), is_secure)
 
 
-def require_target(uri: str, link: str) -> Target:
-    """As `parse_target`; raises LinkNotFound."""
-    target = parse_target(uri)
+def require_target(binding: Binding) -> Target:
+    """As `parse_target`, of a binding's address; raises LinkNotFound."""
+    target = parse_target(binding.uri)
     if target is None:
-        problem = "its address is no grpc://host:port, grpcs://host:port or host:port"
-        raise LinkNotFound(problem, link=link, next_step="Say the port, and no path; grpcs:// is with TLS")
+        step = "Say the port, and no path, as in grpc://localhost:50051; grpcs:// is with TLS"
+        raise refuse_address(binding, "grpc://host:port, grpcs://host:port or host:port", step)
     return target

@@ -103,7 +103,7 @@ class Channels(Generic[C]):
         with self._lock:
             generation = self._current
             if generation is None or generation.key != key:
-                target = require_target(binding.uri, binding.link)
+                target = require_target(binding)
                 ended = self._retire()
                 generation = self._current = Generation(key, self._open_channel(target, binding.tls))
             generation.users += 1

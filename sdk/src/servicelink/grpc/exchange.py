@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from servicelink.binding import Binding
 from servicelink.calls.call import CANCELLED, Call, Metadata, Outcome, Result
-from servicelink.calls.failures import wants_failure, where
+from servicelink.calls.failures import find_server, remote_error, wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.context import (
     CORRELATION_ID_HEADER,
@@ -20,7 +20,7 @@ from servicelink.context import (
     incoming,
     wants_id,
 )
-from servicelink.errors import RemoteError, ServiceError, ServiceUnavailable
+from servicelink.errors import ServiceError, ServiceUnavailable
 from servicelink.grpc.address import require_target
 from servicelink.grpc.details import tell_not_connected, tell_too_large
 from servicelink.grpc.methods import GrpcMessage, MetadataPairs, require_sendable
@@ -76,7 +76,7 @@ class GrpcExchange:
     def open(self, binding: Binding, deadline: float, timeout: float) -> Call:
         """Address the call; raises ServiceError for metadata that cannot be sent."""
         message = self._message
-        message.target = require_target(binding.uri, binding.link)
+        message.target = require_target(binding)
         metadata = _metadata(message.metadata)
         options, kind = self.options, message.method.kind
         self.call = Call(
@@ -93,6 +93,7 @@ class GrpcExchange:
             idempotent=self._idempotent if options.idempotent is None else options.idempotent,
             streamed=kind.streams_out,
             kid=binding.kid,
+            origin=binding.origin,
         )
         require_sendable(message.metadata, self.call)
         return self.call
@@ -108,7 +109,7 @@ class GrpcExchange:
             raise ServiceError("its caller cancelled it", **where(call, ""))
         if outcome.result is Result.AWAY:
             problem = "the server is not available (UNAVAILABLE)"
-            raise ServiceUnavailable(problem, **where(call, "See whether the server's Pods are ready"))
+            raise ServiceUnavailable(problem, **where(call, find_server(call)))
         failure = wants_failure(call, outcome)
         if failure is not None:
             raise failure
@@ -116,7 +117,7 @@ class GrpcExchange:
             raise ServiceError(outcome.problem, **where(call, outcome.advice))
         if outcome.status:
             assert isinstance(outcome.response, Remote)
-            raise RemoteError(outcome.status, outcome.code, outcome.response.details, **where(call, ""))
+            raise remote_error(call, outcome.status, outcome.code, outcome.response.details)
         return outcome.response
 
 

@@ -1,27 +1,23 @@
-"""Waiting for a server that is on its way: a flow made of flows, so that both worlds have it."""
-
-from dataclasses import replace
+"""What tells that a gRPC server is there: that it answers, and serves where it tells its health."""
 
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
-from servicelink.calls.breaker import CircuitBreaker
-from servicelink.calls.flow import Flow, Sleep, flow
+from servicelink.calls.flow import Flow, flow
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
+from servicelink.calls.ready import until_ready as until
 from servicelink.errors import (
     InvalidServiceAuth,
     LinkNotFound,
     PermissionDenied,
     RemoteError,
+    ServiceError,
     ServiceUnavailable,
 )
 from servicelink.grpc.exchange import GrpcExchange
 from servicelink.grpc.methods import GrpcMessage, Kind, Method
 
-# Seconds. Soon enough for a person who waits, and rare enough for a server that starts.
-_PAUSE = 0.2
-_ATTEMPT = 2.0
 _CHECK = Method(
     "/grpc.health.v1.Health/Check",
     Kind.UNARY_UNARY,
@@ -34,19 +30,10 @@ _SILENT = frozenset({StatusCode.UNIMPLEMENTED.value[0], StatusCode.NOT_FOUND.val
 
 def until_ready(line: Line, seconds: float) -> Flow[None]:
     """Ask until the server answers, and serves where it tells its health; raises what went wrong last."""
-    # Its failures say nothing of the server's health: nobody said that it is there. And it takes no turn of a call.
-    patient = replace(line, breaker=CircuitBreaker(failures=0), pace=None)
-    deadline = line.clock.now() + seconds
-    while True:
-        failure = yield from _ask(patient, min(_ATTEMPT, max(deadline - line.clock.now(), _PAUSE)))
-        if failure is None:
-            return
-        if line.clock.now() + _PAUSE >= deadline:
-            raise failure
-        yield Sleep(_PAUSE)
+    return until(line, _ask, seconds)
 
 
-def _ask(line: Line, seconds: float) -> Flow[Exception | None]:
+def _ask(line: Line, seconds: float) -> Flow[ServiceError | None]:
     message = GrpcMessage(_CHECK, health_pb2.HealthCheckRequest())
     exchange = GrpcExchange(message, CallOptions(timeout=seconds, retries=0), idempotent=True)
     try:

@@ -109,8 +109,8 @@ class GrpcMethods(ABC):
 
     def __init__(
         self,
-        *,
         service_name: str,
+        *,
         address: str | None = None,
         api_key: str | None = None,
         shared_key: bool = False,

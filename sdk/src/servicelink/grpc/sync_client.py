@@ -73,7 +73,8 @@ class GrpcClient(GrpcMethods):
     def wait_until_ready(self, seconds: float = 30.0) -> None:
         """Wait until the link is there and its server answers; where it tells its health, until it serves.
 
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth, RemoteError.
+        The circuit is closed then. Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth,
+        RemoteError.
         """
         self._driver.run(until_ready(self._caller.line, seconds))
 

@@ -7,11 +7,12 @@ an application may log ever holds it.
 
 import asyncio
 import math
+import os
 import socket
 import ssl
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -33,21 +34,36 @@ from servicelink.rest.upload import PIECE, Deadline, Upload, split
 
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 Tls = Callable[[Binding], ssl.SSLContext | None]
+Answers = weakref.WeakSet[aiohttp.ClientResponse]
 
 
 @dataclass(slots=True, eq=False)
 class _Engine:
-    """What an event loop has: a session, its sockets, and the answers that may still be read from them."""
+    """What an event loop has: a session, its sockets, the answers that may still be read from them, and who closes it.
+
+    The guard is an asynchronous generator because an event loop ends those before itself (`asyncio.run` does), so that
+    an application need not close a client that it made when it was imported.
+    """
 
     session: aiohttp.ClientSession
     sockets: "weakref.WeakSet[socket.socket]"
-    answers: "weakref.WeakSet[aiohttp.ClientResponse]"
+    answers: Answers
+    guard: AsyncGenerator[None, None]
 
-    async def close(self) -> None:
-        """Close it; whoever waits for an answer or for more of one hears of it, which aiohttp does not do."""
-        for answer in self.answers:
-            answer.content.set_exception(aiohttp.ClientConnectionError("closed"))
-        await self.session.close()
+
+async def _guard(session: aiohttp.ClientSession, answers: Answers) -> AsyncGenerator[None, None]:
+    """Close a session when it is told to; whoever waits for an answer or for more of one hears of it.
+
+    aiohttp does not tell them. A forked child closes nothing: it is the parent's.
+    """
+    generation = forks.generation()
+    try:
+        yield
+    finally:
+        if generation == forks.generation():
+            for answer in answers:
+                answer.content.set_exception(aiohttp.ClientConnectionError("closed"))
+            await session.close()
 
 
 class AiohttpWire:
@@ -84,8 +100,7 @@ class AiohttpWire:
             return settle(response, self._wall(), time.monotonic() - started)
         # What these errors say may quote what was sent or received, so only their kind goes on.
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or type(error.os_error).__name__
-            return Outcome(Result.UNSENT, problem=f"not connected: {reason}")
+            return Outcome(Result.UNSENT, problem=f"not connected: {_tell(error.os_error)}")
         except TimeoutError:
             problem = CROWDED if queue.is_in else "no whole answer in time"
             return Outcome(Result.TIMEOUT, problem=problem, blameless=queue.is_in)
@@ -114,7 +129,7 @@ class AiohttpWire:
         self._notice_fork()
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
-            await engine.close()
+            await engine.guard.aclose()
         await self._close_ended()
 
     async def _begin(self, send: Send, data: "bytes | Upload | None", queue: "_Queue") -> aiohttp.ClientResponse:
@@ -148,9 +163,10 @@ class AiohttpWire:
             self._notice_fork()
         loop = asyncio.get_running_loop()
         engine = self._engines.get(loop)
-        if engine is None:
+        if engine is None or engine.session.closed:
             # At once, so that of two calls which come together none opens another.
             engine = self._engines[loop] = _open_engine(self._pool)
+            await anext(engine.guard)
             await self._close_ended()
         return engine
 
@@ -201,6 +217,13 @@ class AiohttpBody(httpx.AsyncByteStream):
             self._answer.release()
         else:
             self._answer.close()
+
+
+def _tell(error: OSError) -> str:
+    if isinstance(error, ConnectionError) and error.errno:
+        # Not asyncio's words, which are "Connect call failed" whatever it was.
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def _is_short_error(answer: aiohttp.ClientResponse) -> bool:
@@ -291,4 +314,5 @@ def _open_engine(pool: Pool) -> _Engine:
         trace_configs=[_watch_queue()],
     )
     session._retry_connection = False  # noqa: SLF001 - aiohttp re-sends dropped idempotent calls and has no switch for it
-    return _Engine(session, sockets, weakref.WeakSet())
+    answers: Answers = weakref.WeakSet()
+    return _Engine(session, sockets, answers, _guard(session, answers))

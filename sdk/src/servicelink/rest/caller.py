@@ -8,7 +8,7 @@ from servicelink.calls.breaker import CircuitBreaker
 from servicelink.calls.options import CallOptions
 from servicelink.rest.limits import Pool, parse_pool
 from servicelink.rest.tls import Contexts
-from servicelink.settings import Address, ClientOptions, Settings, open_line
+from servicelink.settings import Address, ClientOptions, open_line, read_settings
 from servicelink_contract.rules import Protocol
 
 
@@ -20,14 +20,14 @@ class Caller(ABC):
 
     def __init__(
         self,
-        *,
         service_name: str,
+        *,
         base_url: str | None = None,
         api_key: str | None = None,
         shared_key: bool = False,
         **options: Unpack[ClientOptions],
     ) -> None:
-        settings = Settings(**options)
+        settings = read_settings(options)
         self._name = service_name
         self._options = settings.call_options
         address = Address(service_name=service_name, base_url=base_url, api_key=api_key, shared_key=shared_key)

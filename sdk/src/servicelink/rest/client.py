@@ -33,7 +33,7 @@ class AsyncCaller(Caller):
         self._driver = AsyncDriver(self._wire)
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop; calls still under way fail."""
+        """Close the connections of this event loop; calls still under way fail, later ones open new ones."""
         await self._wire.aclose()
 
     async def __aenter__(self) -> Self:
@@ -59,9 +59,9 @@ class ServiceClient(
     """
 
     async def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
-        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
+        """Wait until the link is there and its server answers `path`, with any status but 5xx (501 is an answer).
 
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        The circuit is closed then. Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
         """
         await self._driver.run(until_ready(self._line, partial(health_exchange, path), seconds))
 
@@ -132,7 +132,8 @@ class LinkTransport(httpx.AsyncBaseTransport):
 def httpx_transport(name: str, **options: Unpack[ClientOptions]) -> LinkTransport:
     """Answer a transport for an httpx.AsyncClient of your own; requests to the host of that name go over the link.
 
-    Options as `connect`. Errors are ServiceErrors, and the client's own timeouts do not apply. Raises ValueError.
+    Options as `connect`. Errors are ServiceErrors. A `read` timeout of the client is the time limit of its calls,
+    unless it is httpx's default. Raises ValueError.
 
         client = httpx.AsyncClient(transport=servicelink.httpx_transport("payments"), base_url="http://payments")
     """

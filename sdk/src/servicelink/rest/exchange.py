@@ -13,13 +13,13 @@ from urllib.parse import unquote
 
 import httpx
 
-from servicelink.binding import LAST_PORT, Binding
+from servicelink.binding import LAST_PORT, Binding, refuse_address
 from servicelink.calls.call import Call, Metadata, Outcome, Result
-from servicelink.calls.failures import wants_failure, where
+from servicelink.calls.failures import remote_error, wants_failure, where
 from servicelink.calls.options import CallOptions
 from servicelink.calls.retry import parse_retry_after
 from servicelink.context import CORRELATION_ID_HEADER, REQUEST_ID_HEADER, Incoming, fresh_id, incoming
-from servicelink.errors import LinkNotFound, RemoteError, ServiceError
+from servicelink.errors import LinkNotFound, ServiceError
 from servicelink.rest.fields import DEFAULTS, OF_BODY, TOKEN, Headers, frame, require_field, with_defaults
 from servicelink.rest.values import find_unsendable, tell_unsendable
 from servicelink.verify import Code
@@ -32,10 +32,9 @@ FIRST_ERROR = 400
 # Bytes. An error's body is read for its code also where the answer is a stream; a longer one is the caller's to read.
 ERROR_BODY = 65536
 _FIRST_SERVER_ERROR = 500
+_NEVER = 501
 _RESULTS = {
     429: Result.THROTTLED,
-    # Not the server's failing: it says that it never will.
-    501: Result.ANSWERED,
     502: Result.AWAY,
     503: Result.AWAY,
     504: Result.AWAY,
@@ -94,6 +93,7 @@ class RestExchange:
             idempotent=self.method in IDEMPOTENT if self.options.idempotent is None else self.options.idempotent,
             streamed=self._streamed,
             kid=binding.kid,
+            origin=binding.origin,
         )
         if not TOKEN.fullmatch(self.method):
             problem = f"{self.method!r} is no name that a method can have (RFC 9110)"
@@ -137,7 +137,7 @@ class RestExchange:
             raise failure
         response: httpx.Response = outcome.response
         if self._raises and response.status_code >= FIRST_ERROR:
-            raise RemoteError(response.status_code, outcome.code, text_of(response), **where(call, ""))
+            raise remote_error(call, response.status_code, outcome.code, text_of(response))
         return response
 
 
@@ -173,11 +173,16 @@ def settle(response: httpx.Response, wall: float, seconds: float) -> Outcome:
     if status < FIRST_ERROR:
         return Outcome(Result.ANSWERED, status, None, response.headers, response)
     code = _code(response)
-    result = _RESULTS.get(status, Result.BROKEN if status >= _FIRST_SERVER_ERROR else Result.ANSWERED)
+    result = _RESULTS.get(status, Result.BROKEN if speaks_of_need(status) else Result.ANSWERED)
     if status == _FORBIDDEN and code is not None:
         result = _REFUSALS.get(code, result)
     after = parse_retry_after(response.headers.get("retry-after"), wall)
     return Outcome(result, status, code, response.headers, response, retry_after=after)
+
+
+def speaks_of_need(status: int) -> bool:
+    """Say whether a status tells that the server is in need: 5xx, but for 501, by which it says that it never will."""
+    return status >= _FIRST_SERVER_ERROR and status != _NEVER
 
 
 def _metadata(call: Call, came: Incoming, given: Mapping[str, str]) -> Metadata:
@@ -232,11 +237,24 @@ def _join(binding: Binding, url: str | httpx.URL, call: Call) -> httpx.URL:
     """Answer the URL below the link's address; raises ServiceError for one of another origin."""
     address = _address(binding.uri)
     if address is None:
-        raise LinkNotFound("its address is no http or https URL of a host", link=binding.link)
+        raise no_address(binding)
     target = _parse(url, address, call)
     if _origin(target) != address.origin or target.userinfo:
         raise _elsewhere(call)
     return target
+
+
+def no_address(binding: Binding) -> LinkNotFound:
+    """Answer the error of a link whose address leads nowhere."""
+    if "@" in binding.uri:
+        step = "Leave user and password out: the link has a credential of its own"
+    elif "?" in binding.uri or "#" in binding.uri:
+        step = "Leave its query out"
+    elif "://" not in binding.uri:
+        step = "Begin it with http:// or https://"
+    else:
+        step = "Write it as in http://localhost:8080"
+    return refuse_address(binding, "http or https URL of a host", step)
 
 
 def _parse(url: str | httpx.URL, address: _Address, call: Call) -> httpx.URL:

@@ -32,6 +32,8 @@ def parse_pool(limits: httpx.Limits | None, write_timeout: float | None) -> Pool
     waits = math.inf if write_timeout is None else countable(write_timeout)
     if limits is None:
         return Pool(write_timeout=waits)
+    if not isinstance(limits, httpx.Limits):
+        raise TypeError(f"limits is of {type(limits).__name__}; it is an httpx.Limits")
     idle, idle_for = limits.max_keepalive_connections, limits.keepalive_expiry
     return Pool(
         connections=limits.max_connections or 0,

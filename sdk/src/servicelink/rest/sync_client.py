@@ -32,7 +32,7 @@ class SyncCaller(Caller):
         self._driver = Driver(self._wire)
 
     def close(self) -> None:
-        """Close all connections; calls still under way fail."""
+        """Close all connections; calls still under way fail, later ones open new ones."""
         self._wire.close()
 
     def __enter__(self) -> Self:
@@ -51,9 +51,9 @@ class ServiceClient(SyncCaller, RestMethods[httpx.Response, AbstractContextManag
     """
 
     def wait_until_ready(self, seconds: float = 30.0, *, path: str = "/healthz") -> None:
-        """Wait until the link is there and its server answers `path`, with any status but 502, 503 and 504.
+        """Wait until the link is there and its server answers `path`, with any status but 5xx (501 is an answer).
 
-        Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
+        The circuit is closed then. Raises what went wrong last: LinkNotFound, ServiceUnavailable, InvalidServiceAuth.
         """
         self._driver.run(until_ready(self._line, partial(health_exchange, path), seconds))
 
@@ -123,7 +123,8 @@ class LinkTransport(httpx.BaseTransport):
 def httpx_transport(name: str, **options: Unpack[ClientOptions]) -> LinkTransport:
     """Answer a transport for an httpx.Client of your own; requests to the host of that name go over the link.
 
-    Options as `connect`. Errors are ServiceErrors, and the client's own timeouts do not apply. Raises ValueError.
+    Options as `connect`. Errors are ServiceErrors. A `read` timeout of the client is the time limit of its calls,
+    unless it is httpx's default. Raises ValueError.
 
         client = httpx.Client(transport=servicelink.sync.httpx_transport("payments"), base_url="http://payments")
     """
