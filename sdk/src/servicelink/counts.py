@@ -12,6 +12,8 @@ from servicelink.verify import Allowed, Code, Decision
 MAX_ROWS = 4096
 OTHERS = "(others)"
 _Row: TypeAlias = tuple[str | None, str | None, Code | None]
+# Each number in a list, so that a call looks for its row once.
+_Rows: TypeAlias = dict[_Row, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,9 @@ class Tally:
     def renew(self) -> None:
         """Begin at zero."""
         # Plain tuples of what a `Counted` says: they hash without running Python.
-        self._accepted: dict[_Row, int] = {}
-        self._refused: dict[_Row, int] = {}
-        self._would_refuse: dict[_Row, int] = {}
+        self._accepted: _Rows = {}
+        self._refused: _Rows = {}
+        self._would_refuse: _Rows = {}
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""
@@ -61,14 +63,19 @@ class Tally:
             rows = self._refused if decision.enforced else self._would_refuse
             row = verdict.link, verdict.kid, verdict.code
         with self._lock.inner:
-            before = rows.get(row, 0)
-            if not before and len(rows) >= self._max_rows:
-                row = OTHERS, None, row[2]
-                before = rows.get(row, 0)
-            rows[row] = before + 1
+            number = rows.get(row) or self._open(rows, row)
+            number[0] += 1
+
+    def _open(self, rows: _Rows, row: _Row) -> list[int]:
+        if len(rows) >= self._max_rows:
+            row = OTHERS, None, row[2]
+        return rows.setdefault(row, [0])
 
     def counts(self) -> Counts:
         """Answer the numbers as they are now."""
         with self._lock:
-            found = [dict(rows) for rows in (self._accepted, self._refused, self._would_refuse)]
-        return Counts(*(MappingProxyType({Counted(*row): number for row, number in rows.items()}) for rows in found))
+            found = [
+                {Counted(*row): number for row, (number,) in rows.items()}
+                for rows in (self._accepted, self._refused, self._would_refuse)
+            ]
+        return Counts(*map(MappingProxyType, found))

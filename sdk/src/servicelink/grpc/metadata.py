@@ -8,8 +8,7 @@ from servicelink.headers import Heads, Kind, tell_kind
 from servicelink.memo import Memo
 
 MetadataPair = tuple[str, str | bytes]
-_PLAIN, _CARRIED, _OVERRIDE = Kind.PLAIN, Kind.CARRIED, Kind.OVERRIDE
-_CREDENTIAL, _TWIN = Kind.CREDENTIAL, Kind.TWIN
+_PLAIN, _CARRIED, _CREDENTIAL, _TWIN = Kind.PLAIN, Kind.CARRIED, Kind.CREDENTIAL, Kind.TWIN
 _LONGEST_NAME = 64
 _MOST_NAMES = 1024
 
@@ -22,7 +21,7 @@ class MetadataNames:
     def __init__(self, credential: str) -> None:
         self.credential = credential
         self._kinds: Memo[str, Kind] = Memo(
-            lambda key: tell_kind(key.encode(), credential),
+            lambda key: _kind_of(key, credential),
             wants=lambda key: len(key) <= _LONGEST_NAME,
             most=_MOST_NAMES,
         )
@@ -36,14 +35,15 @@ class MetadataNames:
         heads.credential = None
         for pair in metadata:
             kind = kinds[pair[0]]
-            if kind is _PLAIN or kind is _OVERRIDE:
+            if kind is _PLAIN:
                 kept.append(pair)
             elif kind is _CARRIED:
                 kept.append(pair)
                 carried.append(pair)
             elif kind is _CREDENTIAL:
                 seen += 1
-                heads.credential = _raw(pair[1])
+                value = pair[1]
+                heads.credential = value if isinstance(value, bytes) else value.encode()
             elif kind is _TWIN:
                 seen += 1
                 problem = "the credential came under a key that other programs read as another"
@@ -53,8 +53,7 @@ class MetadataNames:
             heads.credential = None
         heads.problem = problem
         heads.shown = tuple(kept)
-        # A call's own deadline says how much time there is, and not a header for servers that know none.
-        heads.goes_on = [pair for pair in carried if pair[0] != TIMEOUT_HEADER]
+        heads.goes_on = carried
 
 
 class MetadataHeads(Heads):
@@ -72,8 +71,10 @@ class MetadataHeads(Heads):
     __init__ = object.__init__
 
 
-def _raw(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode()
+def _kind_of(key: str, credential: str) -> Kind:
+    # A call's own deadline says how much time there is, and no header moves a call to another method.
+    kind = tell_kind(key.encode(), credential)
+    return Kind.PLAIN if key == TIMEOUT_HEADER or kind is Kind.OVERRIDE else kind
 
 
 @lru_cache(maxsize=64)

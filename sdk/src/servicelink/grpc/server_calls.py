@@ -197,12 +197,6 @@ def abort(rpc: Any, refused: Refused) -> NoReturn:
     raise AssertionError("abort() raises")
 
 
-def _class_for(arrival: Arrival, kind: str, name: str) -> type[Serving]:
-    """Answer what stands in for a handler of that kind, by the method of that name."""
-    # grpcio waits for a message before it runs what takes one, and a stranger may send none.
-    return _CLASSES[kind if arrival.is_decided else _AS_STREAMS[kind], name]
-
-
 def _name_for(behaviour: Behaviour) -> str | None:
     """Answer which method stands in for such a function, as grpcio tells them apart; None for those of threads.
 
@@ -228,12 +222,14 @@ def _make_class(kind: str, name: str) -> type[Serving]:
     return type("Serving", (Serving,), {"__slots__": (), **names})
 
 
-_AS_STREAMS = {kind: "stream_" + kind.partition("_")[2] for kind in _KINDS.values()}
 _IN_THREAD = {kind: f"{'stream' if kind.endswith('_stream') else 'answer'}_in_thread" for kind in _KINDS.values()}
+# What stands in for a handler of that kind, by the method of that name, and by whether the call is decided: else grpcio
+# would wait for a message before it runs what takes one, and a stranger may send none.
 _CLASSES = {
-    (kind, name): _make_class(kind, name)
+    (kind, name, is_decided): _make_class(kind if is_decided else "stream_" + kind.partition("_")[2], name)
     for kind in _KINDS.values()
     for name in ("answer", "stream", "answer_in_thread", "stream_in_thread")
+    for is_decided in (True, False)
 }
 _MAKERS: dict[_Shape, Callable[..., Handler]] = {
     shape: getattr(grpc, f"{kind}_rpc_method_handler") for shape, kind in _KINDS.items()
@@ -244,14 +240,15 @@ def serving_handler(arrival: Arrival, handler: Handler) -> Handler:
     """Answer what serves this call by a handler of the application."""
     kind = _KINDS[handler.request_streaming, handler.response_streaming]
     behaviour: Behaviour = getattr(handler, kind)
-    return _class_for(arrival, kind, _name_for(behaviour) or _IN_THREAD[kind])(arrival, behaviour, handler)
+    name = _name_for(behaviour) or _IN_THREAD[kind]
+    return _CLASSES[kind, name, arrival.is_decided](arrival, behaviour, handler)
 
 
 def serving_handler_in_thread(arrival: Arrival, handler: Handler) -> Handler:
     """As `serving_handler`, for a server of threads, whose handlers may ask how and in which threads they are run."""
     kind = _KINDS[handler.request_streaming, handler.response_streaming]
     behaviour: Behaviour = getattr(handler, kind)
-    serving = _class_for(arrival, kind, _IN_THREAD[kind])(arrival, behaviour, handler)
+    serving = _CLASSES[kind, _IN_THREAD[kind], arrival.is_decided](arrival, behaviour, handler)
     # Without this, who only waits for news, as those who watch its health, would keep a thread for it.
     keeps_none = handler.response_streaming and getattr(behaviour, "experimental_non_blocking", False)
     pool = getattr(behaviour, "experimental_thread_pool", None)
