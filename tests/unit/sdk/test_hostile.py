@@ -243,13 +243,14 @@ async def patiently(
 ) -> tuple[Any, float]:
     """Answer what a request is refused with, and how many ordinary ones it takes.
 
-    One that took too long is tried again, beside ordinary ones of the same moment: what else runs slows both.
+    One that took too long is tried again, beside ordinary ones of the same moment: what else runs slows both. So is
+    one without an answer: who is still sending when a server closes may lose what it said (RFC 9112, section 9.6).
     """
     code, ratio = None, float("inf")
     for nonce in range(TRIES):
         answer, seconds = await tried(address, render(case, nonce))
         code, ratio = refusal_of(answer), min(ratio, seconds / ordinary)
-        if ratio <= LONGEST:
+        if code is not None and ratio <= LONGEST:
             break
         ordinary = max(ordinary, await usual(address, beside))
     return code, ratio
