@@ -7,14 +7,7 @@ from servicelink.calls.flow import Flow, flow
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
 from servicelink.calls.ready import until_ready as until
-from servicelink.errors import (
-    InvalidServiceAuth,
-    LinkNotFound,
-    PermissionDenied,
-    RemoteError,
-    ServiceError,
-    ServiceUnavailable,
-)
+from servicelink.errors import RemoteError, ServiceError, ServiceUnavailable
 from servicelink.grpc.exchange import GrpcExchange
 from servicelink.grpc.methods import GrpcMessage, Kind, Method
 
@@ -38,13 +31,8 @@ def _ask(line: Line, seconds: float) -> Flow[ServiceError | None]:
     exchange = GrpcExchange(message, CallOptions(timeout=seconds, retries=0), idempotent=True)
     try:
         answer: health_pb2.HealthCheckResponse = yield from flow(line, exchange)
-    except PermissionDenied:
-        # It answers, and knows who asks.
-        return None
     except RemoteError as error:
         return None if error.status in _SILENT else error
-    except (LinkNotFound, ServiceUnavailable, InvalidServiceAuth) as error:
-        return error
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         return ServiceUnavailable("it says that it does not serve yet", operation=_CHECK.operation)
     return None

@@ -7,14 +7,7 @@ from servicelink.calls.flow import Exchange, Flow, flow
 from servicelink.calls.line import Line
 from servicelink.calls.options import CallOptions
 from servicelink.calls.ready import until_ready as until
-from servicelink.errors import (
-    InvalidServiceAuth,
-    LinkNotFound,
-    PermissionDenied,
-    RemoteError,
-    ServiceError,
-    ServiceUnavailable,
-)
+from servicelink.errors import RemoteError, ServiceError, ServiceUnavailable
 from servicelink.rest.exchange import RestExchange, speaks_of_need
 
 
@@ -31,13 +24,7 @@ def until_ready(line: Line, ask: Callable[[CallOptions], Exchange[Any]], seconds
 def _ask(line: Line, exchange: Exchange[Any]) -> Flow[ServiceError | None]:
     try:
         yield from flow(line, exchange)
-    except PermissionDenied:
-        # It answers, and knows who asks.
-        return None
     except RemoteError as error:
         if speaks_of_need(error.status):
             return ServiceUnavailable(f"it answers {error.status}", link=error.link, operation=error.operation)
-        return None
-    except (LinkNotFound, ServiceUnavailable, InvalidServiceAuth) as error:
-        return error
     return None
