@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -98,7 +97,7 @@ async def test_a_method_that_there_is_not_is_refused_at_once(kind: str) -> None:
 
 async def test_a_stub_may_be_made_later(kind: str) -> None:
     mock = World(kind, proto=PROTO, package="servicelink.test.v1", service=SERVICE).mock
-    mock.stub(lambda _channel: SimpleNamespace(Other=None))
+    mock.stub(lambda channel: channel.unary_unary("/shop.v1.Others/Other"))
 
     assert mock.method("other").call_count == mock.method("GetUser").call_count == 0
 

@@ -10,8 +10,7 @@ As the clients of `servicelink.testing`: retries, circuit breaker, interceptors 
 become bytes and messages again, and time is the test's.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, Unpack
+from typing import Unpack
 
 from servicelink import sync
 from servicelink.calls.breaker import CircuitBreaker
@@ -36,9 +35,6 @@ __all__ = [
 ]
 
 
-Stub = TypeVar("Stub")
-
-
 def __dir__() -> list[str]:
     # As of `servicelink.testing`.
     return __all__
@@ -51,12 +47,9 @@ class MockedMethods:
     _script: GrpcScript
     _caller: Caller
     _schema: Schema | None
-    # The methods of the stubs that were made, by their names.
-    _stubbed: set[str]
 
     def _take_over(self, name: str) -> None:
         line, self.clock, self._script = self._caller.line, MockClock(), GrpcScript()
-        self._stubbed = set()
         line.source = mock_source(name)
         line.clock = Clock(now=self.clock.now)
         line.breaker = line.breaker or CircuitBreaker(name, clock=self.clock.now)
@@ -74,20 +67,14 @@ class MockedMethods:
         self._require(name)
         return GrpcAnswers(self._script.told(name))
 
-    def stub(self, stub: Callable[[Any], Stub]) -> Stub:
-        """Answer a generated stub whose server is mocked: `client.stub(UserServiceStub)`."""
-        made: Stub = super().stub(stub)  # type: ignore[misc] # of the client that this is mixed into
-        # Generated stubs have an attribute for each method.
-        self._stubbed.update(getattr(made, "__dict__", ()))
-        return made
-
     def _require(self, name: str) -> None:
-        if plain_name(name) in map(plain_name, self._stubbed):
+        stubbed = {operation.rpartition("/")[2] for operation in self._caller.asked}
+        if plain_name(name) in map(plain_name, stubbed):
             return
         if self._schema is not None:
             self._schema.method(name)
-        elif self._stubbed:
-            known = ", ".join(sorted(self._stubbed))
+        elif stubbed:
+            known = ", ".join(sorted(stubbed))
             raise ServiceError(f"no stub of this client has a method {name}", next_step=f"There is {known}")
 
 
