@@ -14,8 +14,7 @@
 
 Each says which link, which operation and which request, and what to do next. None holds a credential, nor anything that
 the other side sent except the bodies of RemoteError, which no message shows, names of codes and fields, and to where a
-GraphQL server redirects. None is an error of a library: those quote
-what was sent.
+GraphQL server redirects. None is an error of a library: those quote what was sent.
 """
 
 from typing import Any, Self

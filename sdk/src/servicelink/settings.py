@@ -136,10 +136,15 @@ def _mistaken(name: str, value: Any, meaning: str) -> TypeError:
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
     """Answer what an application says of a client; raises TypeError, also for a name that is none, and ValueError."""
-    names = ClientOptions.__annotations__
-    if unknown := given.keys() - names.keys():
-        raise TypeError(f"a client takes no {', '.join(sorted(unknown))}; its settings are {', '.join(names)}")
+    require_known("a client", given, ClientOptions)
     return Settings(**given)
+
+
+def require_known(who: str, given: Mapping[str, Any], options: type) -> None:
+    """Raise TypeError for a name that is none of these options, a TypedDict."""
+    names = options.__annotations__
+    if unknown := given.keys() - names.keys():
+        raise TypeError(f"{who} takes no {', '.join(sorted(unknown))}; it takes {', '.join(names)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

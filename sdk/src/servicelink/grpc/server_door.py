@@ -80,7 +80,6 @@ class GrpcDoor:
         )
         # What keeps accounts is the same for all protocols; which paths of HTTP are open is not asked here.
         self._door = Door(service, exempt=(), protect=(), rate_limit=rate_limit)
-        self._settle = self._door.settle
         self._guard = self._door.guard
         self._names = metadata_names(self._guard.header)
         self.peers = Peers(self._guard.now)
@@ -110,7 +109,7 @@ class GrpcDoor:
     def judge(self, arrival: Arrival, peer: Peer | None) -> None:
         """Decide about a call, and take note of it."""
         known = arrival.desk.authenticate(arrival, peer, self._guard.now)
-        decision = self._settle(known if isinstance(known, Decision) else known.decide_rpc(arrival.path))
+        decision = self._door.settle(known if isinstance(known, Decision) else known.decide_rpc(arrival.path))
         arrival.is_decided = True
         verdict = decision.verdict
         if isinstance(verdict, Allowed):

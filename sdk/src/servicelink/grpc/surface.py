@@ -18,7 +18,7 @@ from servicelink.grpc.exchange import GrpcExchange
 from servicelink.grpc.methods import GrpcMessage, Kind, MetadataPairs, Method, read_method, tell_missing
 from servicelink.grpc.schema import NamedMethod, Proto, Schema
 from servicelink.measures import MetricsSink
-from servicelink.settings import Address, Settings, open_line
+from servicelink.settings import Address, Settings, open_line, require_known
 from servicelink_contract.rules import Protocol
 
 
@@ -79,10 +79,7 @@ def open_caller(address: Address, options: GrpcOptions, *, asynchronous: bool) -
     given.pop("channel_options", None)
     if isinstance(idempotent, str):
         raise TypeError(f"idempotent is a list of names of methods: idempotent=[{idempotent!r}]")
-    if unknown := given.keys() - GrpcOptions.__annotations__:
-        raise TypeError(
-            f"gRPC takes no {', '.join(sorted(unknown))}; it takes {', '.join(GrpcOptions.__annotations__)}"
-        )
+    require_known("gRPC", given, GrpcOptions)
     settings = Settings(**given)
     line = open_line(Protocol.GRPC, address, settings, asynchronous=asynchronous)
     return Caller(line, settings.call_options, frozenset(idempotent))
